@@ -1,0 +1,186 @@
+"""Raw rows → numbers: the encoder, which knows the table only through its dictionary.
+
+Every logged model carries a copy of this file, so it imports nothing but numpy, pandas and scikit-learn.
+"""
+
+from collections import Counter
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+ABSENT = "(none)"
+OTHER = "(other)"
+
+
+class Encoder(TransformerMixin, BaseEstimator):
+    """Fill, order, derive and one-hot the columns of a table as its dictionary says.
+
+    Fitted on the training rows only. `transform` is row-wise: the rows of a chunk are encoded as they
+    would be in the whole table. Missing values, unseen categories and extra columns are all accepted.
+
+    Parameters
+    ----------
+    dictionary : the content of a data dictionary (see data/dictionary.yaml), with at least `target`.
+    """
+
+    def __init__(self, dictionary: dict[str, Any]) -> None:
+        self.dictionary = dictionary
+
+    def fit(self, rows: pd.DataFrame, y: object = None) -> Self:
+        """Learn fills and levels from raw training rows, (n_rows, n_columns)."""
+        self.columns_ = describe_columns(rows, self.dictionary)
+        self.derived_ = self.dictionary.get("derived") or {}
+        rare = self.dictionary.get("rare", 10)
+        for name, column in self.columns_.items():
+            if column["type"] == "number":
+                column |= learn_fill(rows, name, column)
+            elif column["type"] == "ordinal":
+                codes = find_levels(rows[name], column["levels"])
+                known = codes[codes >= 0] + 1.0
+                column["fill"] = 0.0 if column["absent"] or not known.size else float(np.median(known))
+            else:
+                column |= learn_levels(rows[name], column["absent"], rare)
+        self.feature_names_ = name_features(self.columns_, self.derived_)
+        return self
+
+    def transform(self, rows: pd.DataFrame) -> np.ndarray:
+        """Encode raw rows: (n_rows, n_columns) → float64 (n_rows, n_features).
+
+        Raises ValueError if a column that the encoder was fitted on is missing.
+        """
+        check_is_fitted(self)
+        missing = [name for name in self.columns_ if name not in rows]
+        if missing:
+            raise ValueError(f"missing columns: {', '.join(missing)}")
+        numbers: dict[str, np.ndarray] = {}
+        blocks: list[np.ndarray] = []
+        for name, column in self.columns_.items():
+            if column["type"] == "number":
+                numbers[name] = fill_numbers(rows, name, column)
+            elif column["type"] == "ordinal":
+                codes = find_levels(rows[name], column["levels"])
+                numbers[name] = np.where(codes < 0, column["fill"], codes + 1.0)
+            else:
+                codes = find_levels(rows[name], column["levels"], column["missing"], column["other"])
+                blocks.append(codes[:, None] == np.arange(1, len(column["features"]) + 1))
+                if column["type"] == "code":
+                    numbers[name] = fill_numbers(rows, name, column)
+        for name, formula in self.derived_.items():
+            numbers[name] = derive(formula, numbers)
+        wanted = [n for n in numbers if n in self.derived_ or self.columns_[n]["type"] != "code"]
+        return np.column_stack([*(numbers[name] for name in wanted), *blocks]).astype(float, copy=False)
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        check_is_fitted(self)
+        return np.array(self.feature_names_, dtype=object)
+
+
+def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each feature column is: as the dictionary says, or else by what the column holds."""
+    known = dictionary.get("columns") or {}
+    described = {}
+    for name in rows.columns:
+        if name in (dictionary["target"], dictionary.get("id")):
+            continue
+        if name in known:
+            described[name] = {"absent": False, **known[name]}
+        elif pd.api.types.is_numeric_dtype(rows[name]) and not known:
+            described[name] = {"type": "number", "absent": False}
+        elif not known:
+            described[name] = {"type": "category", "absent": True}
+    return described
+
+
+def to_floats(column: pd.Series) -> np.ndarray:
+    return column.to_numpy(dtype=float, na_value=np.nan)
+
+
+def learn_fill(rows: pd.DataFrame, name: str, column: dict[str, Any]) -> dict[str, Any]:
+    """The value that stands in for a missing number: 0, the median, or a median for each group."""
+    if column["absent"]:
+        return {"fill": 0.0}
+    values = pd.Series(to_floats(rows[name]), index=rows.index)
+    learned: dict[str, Any] = {"fill": 0.0 if values.isna().all() else float(values.median())}
+    if "fill_by" in column:
+        medians = values.groupby(rows[column["fill_by"]].astype(object)).median().dropna()
+        learned["group_fills"] = {level: float(median) for level, median in medians.items()}
+    return learned
+
+
+def fill_numbers(rows: pd.DataFrame, name: str, column: dict[str, Any]) -> np.ndarray:
+    values = to_floats(rows[name])
+    missing = np.isnan(values)
+    if missing.any():
+        values = values.copy()
+        if "group_fills" in column:
+            groups = rows[column["fill_by"]][missing]
+            values[missing] = [column["group_fills"].get(group, column["fill"]) for group in groups]
+        else:
+            values[missing] = column["fill"]
+    return values
+
+
+def learn_levels(column: pd.Series, absent: bool, rare: int) -> dict[str, Any]:
+    """Levels of a category: 0 for the commonest, which gets no feature, then one position per feature.
+
+    Levels seen in fewer than `rare` rows share one position with those never seen, if together they
+    reach that number; otherwise they count as the commonest.
+    """
+    values = column.dropna().tolist()
+    counts = Counter(values)
+    if absent and len(values) < len(column):
+        counts[ABSENT] += len(column) - len(values)
+    ordered = sorted(counts, key=lambda level: (-counts[level], str(level)))
+    kept = [level for level in ordered if counts[level] >= rare] or ordered[:1]
+    features = kept[1:]
+    rest = sum(counts.values()) - sum(counts[level] for level in kept)
+    levels = {level: position for position, level in enumerate(kept)}
+    other = 0
+    if rest >= rare:
+        features = [*features, OTHER]
+        other = len(features)
+    return {
+        "levels": levels,
+        "features": [str(feature) for feature in features],
+        "missing": levels.get(ABSENT, other if absent else 0),
+        "other": other,
+        "fill": float(kept[0]) if kept and isinstance(kept[0], int | float) else 0.0,
+    }
+
+
+def find_levels(
+    column: pd.Series, levels: dict[Any, int] | list[Any], missing: int = -1, other: int = -1
+) -> np.ndarray:
+    """Position of each value among the levels."""
+    if not isinstance(levels, dict):
+        levels = {level: position for position, level in enumerate(levels)}
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        positions = [levels.get(level, other) for level in column.cat.categories]
+        return np.array([*positions, missing])[column.cat.codes]
+    return np.array([missing if v is None or v != v else levels.get(v, other) for v in column.tolist()], dtype=int)
+
+
+def derive(formula: dict[str, Any], numbers: dict[str, np.ndarray]) -> np.ndarray:
+    """One derived column: a sum, difference, product, or whether a number is positive."""
+    ((operation, operands),) = formula.items()
+    if operation == "sum":
+        weights = operands if isinstance(operands, dict) else dict.fromkeys(operands, 1)
+        return np.sum([weight * numbers[name] for name, weight in weights.items()], axis=0)
+    if operation == "positive":
+        return (numbers[operands] > 0).astype(float)
+    first, second = (numbers[name] for name in operands)
+    return first - second if operation == "difference" else first * second
+
+
+def name_features(columns: dict[str, dict[str, Any]], derived: dict[str, Any]) -> list[str]:
+    plain = [name for name, column in columns.items() if column["type"] in ("number", "ordinal")]
+    levels = [
+        f"{name}={feature}"
+        for name, column in columns.items()
+        if column["type"] in ("category", "code")
+        for feature in column["features"]
+    ]
+    return [*plain, *derived, *levels]

@@ -1,0 +1,80 @@
+"""prepare: the raw table → encoded training and test rows, and the encoder that made them.
+
+Reads   params.yaml (data, fit.log_target), the table and the dictionary that it names
+Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind them, rows_train and rows_test
+        (.parquet, indexed by id), and encoder.joblib
+"""
+
+import sys
+from typing import Any
+
+import joblib
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from stages.contract import check_table, read_dictionary, read_table
+from stages.edge import InputError, run_stage
+from stages.features import Encoder
+from stages.files import PREPARED, write_whole
+from stages.params import Data, Fit, read_section
+
+
+def split_rows(table: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and test rows of a table, shuffled with the seed. Raises InputError if either has too few."""
+    n_test = -(-len(table) * test_size // 1)
+    if min(n_test, len(table) - n_test) < 2:
+        raise InputError(
+            f"{len(table)} rows and data.test_size = {test_size} leave {len(table) - n_test:.0f} to train on "
+            f"and {n_test:.0f} to test on; each needs at least 2"
+        )
+    train, test = train_test_split(table, test_size=test_size, random_state=seed)
+    return train, test
+
+
+def mark_outliers(table: pd.DataFrame, rule: str | None) -> pd.Series:
+    """Which rows the dictionary's rule, a pandas query, keeps out of the fit: bool, (n_rows,)."""
+    if not rule:
+        return pd.Series(False, index=table.index, name="outlier")
+    try:
+        return table.eval(rule).astype(bool).rename("outlier")
+    except (pd.errors.UndefinedVariableError, SyntaxError, ValueError, TypeError) as error:
+        raise InputError(f"dictionary: outliers: {rule!r} is not a rule on this table: {error}") from None
+
+
+def prepare_tables(table: pd.DataFrame, dictionary: dict[str, Any], data: Data) -> tuple[dict[str, pd.DataFrame], Encoder]:
+    """The tables by name, and the encoder fitted on the training rows.
+
+    rows: what a user of the model hands in. X: float64 (n_rows, n_features).
+    y: the target in dollars, and whether the row is an outlier.
+    """
+    train, test = split_rows(table, data.test_size, data.seed)
+    encoder = Encoder(dictionary).fit(train)
+    names = encoder.get_feature_names_out()
+    tables = {}
+    for part, rows in (("train", train), ("test", test)):
+        tables[f"rows_{part}"] = rows[list(encoder.columns_)]
+        tables[f"X_{part}"] = pd.DataFrame(encoder.transform(rows), index=rows.index, columns=names)
+        target = rows[dictionary["target"]].rename("target")
+        tables[f"y_{part}"] = pd.concat([target, mark_outliers(rows, dictionary.get("outliers"))], axis=1)
+    return tables, encoder
+
+
+def main() -> None:
+    data, fit = read_section(Data), read_section(Fit)
+    dictionary = read_dictionary(data.dictionary, data.target)
+    raw = read_table(data.path, dictionary)
+    table = check_table(raw, dictionary, data.path, fit.log_target)
+    tables, encoder = prepare_tables(table, dictionary, data)
+    for name, frame in tables.items():
+        with write_whole(PREPARED / f"{name}.parquet") as part:
+            frame.to_parquet(part)
+    with write_whole(PREPARED / "encoder.joblib") as part:
+        joblib.dump(encoder, part)
+    print(
+        f"prepare: {len(table)} rows of {data.path} → {len(tables['X_train'])} to train on, "
+        f"{len(tables['X_test'])} to test on, {tables['X_train'].shape[1]} features"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(main))

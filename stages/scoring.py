@@ -1,0 +1,93 @@
+"""Predictions → RMSE, MAE, R² and the rest, with intervals. Prices are in dollars."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+RESAMPLES = 2000
+
+
+class Metric(NamedTuple):
+    """How a metric is computed over the last axis, which direction is better, and to how many places it is kept."""
+
+    score: Callable[[Array, Array], Array]
+    greater_is_better: bool
+    places: int
+
+
+def rmse(y: Array, predicted: Array) -> Array:
+    """Root mean squared error, in dollars."""
+    return np.sqrt(np.mean((y - predicted) ** 2, axis=-1))
+
+
+def mae(y: Array, predicted: Array) -> Array:
+    """Mean absolute error, in dollars."""
+    return np.mean(np.abs(y - predicted), axis=-1)
+
+
+def r2(y: Array, predicted: Array) -> Array:
+    """Share of the variance of the prices that the predictions explain."""
+    residual = np.sum((y - predicted) ** 2, axis=-1)
+    return 1 - residual / np.sum((y - np.mean(y, axis=-1, keepdims=True)) ** 2, axis=-1)
+
+
+def rmsle(y: Array, predicted: Array) -> Array:
+    """Root mean squared error of log(1 + price): Kaggle's score for this table."""
+    return rmse(np.log1p(np.maximum(y, 0)), np.log1p(np.maximum(predicted, 0)))
+
+
+def mdape(y: Array, predicted: Array) -> Array:
+    """Median absolute error, in percent of the price."""
+    return 100 * np.median(np.abs((y - predicted) / y), axis=-1)
+
+
+METRICS = {
+    "rmse": Metric(rmse, greater_is_better=False, places=2),
+    "mae": Metric(mae, greater_is_better=False, places=2),
+    "r2": Metric(r2, greater_is_better=True, places=6),
+    "rmsle": Metric(rmsle, greater_is_better=False, places=6),
+    "mdape": Metric(mdape, greater_is_better=False, places=4),
+}
+
+
+def score_predictions(y: Array, predicted: Array, prefix: str) -> dict[str, float]:
+    """Every metric of predictions (n_rows,) under its name, as in `test_rmse`, rounded so that it can be compared."""
+    return {f"{prefix}_{name}": round(float(m.score(y, predicted)), m.places) for name, m in METRICS.items()}
+
+
+def draw_resamples(n_rows: int, seed: int) -> Array:
+    """Row numbers of the bootstrap resamples, (RESAMPLES, n_rows)."""
+    return np.random.default_rng(seed).integers(n_rows, size=(RESAMPLES, n_rows))
+
+
+def bound_metrics(y: Array, predicted: Array, prefix: str, seed: int) -> dict[str, float]:
+    """95 % percentile bootstrap intervals of RMSE and R², as `test_rmse_low` and `test_rmse_high`.
+
+    Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    rows = draw_resamples(len(y), seed)
+    bounds = {}
+    for name in ("rmse", "r2"):
+        low, high = np.percentile(METRICS[name].score(y[rows], predicted[rows]), [2.5, 97.5])
+        bounds[f"{prefix}_{name}_low"] = round(float(low), METRICS[name].places)
+        bounds[f"{prefix}_{name}_high"] = round(float(high), METRICS[name].places)
+    return bounds
+
+
+def share_won(y: Array, first: Array, second: Array, metric: str, seed: int) -> float:
+    """In which share of paired bootstrap resamples the first predictions score better than the second."""
+    rows = draw_resamples(len(y), seed)
+    kind = METRICS[metric]
+    lead = kind.score(y[rows], first[rows]) - kind.score(y[rows], second[rows])
+    return round(float(np.mean(lead > 0 if kind.greater_is_better else lead < 0)), 3)
+
+
+def split_metric(name: str) -> tuple[str, Metric]:
+    """`test_r2` → ("test", its Metric). Raises KeyError for a name that is no metric."""
+    prefix, _, metric = name.partition("_")
+    if prefix not in ("train", "test", "cv"):
+        raise KeyError(name)
+    return prefix, METRICS[metric]

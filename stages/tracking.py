@@ -1,0 +1,252 @@
+"""MLflow's side of the mirror: the store, the runs, and what each run says of its DVC stage.
+
+A run is written from the files that DVC owns, so it can be written again at any time without training.
+The link between the two is the md5 under which DVC stores a stage's files.
+"""
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+import mlflow
+import pandas as pd
+from filelock import FileLock
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from pandas.api.types import is_numeric_dtype
+from sklearn.pipeline import Pipeline
+
+from stages.edge import InputError
+from stages.files import PREPARED, hash_file, metrics_file, model_file, read_json
+from stages.models import MODELS, find_regressor
+from stages.params import Data, Fit, read_section
+
+EXPERIMENT = "House-Prices-Regression"
+ROOT = Path(os.environ.get("DVC_ROOT", Path(__file__).parent.parent)).resolve()
+
+# Classes that a logged model may contain beside those of scikit-learn and numpy that skops vouches for. Reviewed:
+# each holds data and fitted numbers, and none runs code from the file. The OrderedDict holds LightGBM's parameters.
+TRUSTED_TYPES = [
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMRegressor",
+    "sklearn.tree._tree.Tree",
+    "stages.features.Encoder",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBRegressor",
+]
+
+# What a logged model needs to be loaded and served; what is not installed here is not needed by it.
+SERVED_WITH = ["mlflow", "numpy", "pandas", "scikit-learn", "skops"]
+BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
+
+
+def connect() -> str:
+    """Point MLflow at the project's store, with the experiment in it, and give the experiment's id.
+
+    The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
+    within the temporary folder of a DVC experiment. Raises InputError if it cannot be reached.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        check_reachable(uri)
+    mlflow.set_tracking_uri(uri or f"sqlite:///{ROOT / 'mlflow.db'}?timeout=60")
+    try:
+        with lock_store():  # several processes must not create the tables at once
+            experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+            return experiment.experiment_id if experiment else create_experiment(local=not uri)
+    except (MlflowException, OSError) as error:
+        raise InputError(f"MLflow at {describe_store()} does not answer as it should: {first_line(error)}") from None
+
+
+def lock_store() -> FileLock:
+    """One process at a time creates tables, or changes the registry."""
+    return FileLock(ROOT / "mlflow.db.lock")
+
+
+def create_experiment(local: bool) -> str:
+    """The experiment, marked so that MLflow's page opens on model training, not on language models."""
+    return mlflow.create_experiment(
+        EXPERIMENT,
+        artifact_location=(ROOT / "mlruns").as_uri() if local else None,
+        tags={"mlflow.experimentKind": "custom_model_development"},
+    )
+
+
+def check_reachable(uri: str) -> None:
+    """Raises InputError within seconds if no server listens at an http address, or a database has no folder."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection((parts.hostname or "", port), timeout=3).close()
+        except OSError as error:
+            raise InputError(f"MLFLOW_TRACKING_URI = {uri}: no server answers there ({error})") from None
+    elif parts.scheme == "sqlite":
+        folder = Path(parts.path[1:]).parent
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"MLFLOW_TRACKING_URI = {uri}: {folder} is not a folder that can be written to")
+    else:
+        allowed = "http://, https:// or sqlite:///"
+        raise InputError(f"MLFLOW_TRACKING_URI = {uri}: allowed are addresses that start with {allowed}")
+
+
+def describe_store() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or str(ROOT / "mlflow.db")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def open_run(name: str) -> Iterator[Callable[[Pipeline, dict[str, float]], None]]:
+    """A run around a fit, so that its duration is true and a failing fit shows as FAILED.
+
+    Gives the function that logs the outcome. If the store stops answering during the block, the stage goes on
+    with a warning: register logs the run later. Raises InputError if it does not answer at the start.
+    """
+    run_id = begin_run(name)
+
+    def log_outcome(pipeline: Pipeline, timings: dict[str, float]) -> None:
+        try:
+            finish_run(run_id, name, pipeline, timings)
+        except (MlflowException, OSError) as error:
+            print(
+                f"warning: MLflow at {describe_store()} stopped answering ({first_line(error)}); "
+                f"train@{name} is safe in DVC, and register will log its run",
+                file=sys.stderr,
+            )
+
+    try:
+        yield log_outcome
+    except BaseException:
+        with suppress(MlflowException, OSError):
+            mlflow.MlflowClient().set_terminated(run_id, "FAILED")
+        raise
+
+
+def begin_run(name: str, rebuilt: bool = False) -> str:
+    """Start the run of a model and give its id. It stays RUNNING until `finish_run`."""
+    tags = describe_origin(name) | ({"dvc.rebuilt": "true"} if rebuilt else {})
+    run = mlflow.MlflowClient().create_run(connect(), run_name=MODELS[name].title, tags=tags)
+    return run.info.run_id
+
+
+def finish_run(run_id: str, name: str, pipeline: Pipeline, timings: dict[str, float] | None = None) -> None:
+    """Fill a run from the files of its DVC stage, and end it as FINISHED.
+
+    Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
+    """
+    rows, metrics = pd.read_parquet(PREPARED / "rows_train.parquet"), read_json(metrics_file(name))
+    raw = read_section(Data).path
+    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
+        warnings.filterwarnings("ignore", module="mlflow")
+        logged = log_pipeline(pipeline, name, rows)
+        mlflow.log_params(describe_params(name, pipeline))
+        numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+        mlflow.log_metrics(numbers | (timings or {}), model_id=logged.model_id)
+        dataset = mlflow.data.from_pandas(rows, source=raw, name=Path(raw).name, digest=hash_file(raw))
+        mlflow.log_input(dataset, context="training")
+        mlflow.set_tags({**hash_outputs(name), "dvc.model_id": logged.model_id})
+
+
+def log_pipeline(pipeline: Pipeline, name: str, rows: pd.DataFrame) -> Any:
+    """The pipeline as the run's `model`: skops format, with signature, example and the encoder's source."""
+    columns = pipeline["encoder"].columns_
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "stages")
+        source.mkdir()
+        for module in ("__init__.py", "features.py"):
+            shutil.copy(Path(__file__).with_name(module), source / module)
+        return mlflow.sklearn.log_model(
+            pipeline,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
+            signature=ModelSignature(
+                Schema([ColSpec("double" if is_numeric_dtype(rows[c]) else "string", c) for c in columns]),
+                Schema([ColSpec("double")]),
+            ),
+            input_example=rows[list(columns)].head(3),
+            pip_requirements=pin_requirements([*SERVED_WITH, *BOOSTERS.get(name, [])]),
+            code_paths=[str(source)],
+        )
+
+
+def pin_requirements(packages: list[str]) -> list[str]:
+    """`name==version` of those packages that are installed."""
+    pinned = []
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            pinned.append(f"{package}=={version(package)}")
+    return pinned
+
+
+def describe_params(name: str, pipeline: Pipeline) -> dict[str, Any]:
+    """What the run shows as parameters: the model's name, all that its regressor resolved, and what the fits share."""
+    regressor = find_regressor(pipeline)
+    shared = read_section(Fit).model_dump()
+    return {"model_name": MODELS[name].title, **regressor.get_params(), **{f"fit.{k}": v for k, v in shared.items()}}
+
+
+def describe_origin(name: str) -> dict[str, str]:
+    """Where a run comes from, as tags: DVC stage, experiment, revision, and the md5 of all data it reads."""
+    inputs = [Path(read_section(Data).path), *sorted(PREPARED.glob("*.*"))]
+    commit = os.environ.get("DVC_EXP_BASELINE_REV") or ask_git("rev-parse", "HEAD")
+    outputs = [":!metrics", ":!dvc.lock"]  # DVC removes and rewrites these while a stage runs
+    return {
+        "dvc.stage": f"train@{name}",
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.baseline_rev": commit,
+        "dvc.dirty": str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", *outputs))).lower(),
+        "dvc.process": f"{platform.node()}:{os.getpid()}",
+        "mlflow.source.name": f"python -m stages.train {name}",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit,
+        **{f"dvc.md5.{path.as_posix()}": hash_file(path) for path in inputs},
+    }
+
+
+def ask_git(*args: str) -> str:
+    """What git prints, or nothing where there is no git or no repository."""
+    try:
+        return subprocess.run(["git", *args], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
+
+
+def hash_outputs(name: str) -> dict[str, str]:
+    """The two md5s that name a result of train@name in both worlds, as tags."""
+    return {"dvc.model_md5": hash_file(model_file(name)), "dvc.metrics_md5": hash_file(metrics_file(name))}
+
+
+def find_run(name: str) -> Run | None:
+    """The newest finished run of exactly the model and metrics that DVC has in the workspace."""
+    clauses = [f"tags.`{key}` = '{value}'" for key, value in hash_outputs(name).items()]
+    found = mlflow.search_runs(
+        experiment_names=[EXPERIMENT],
+        filter_string=" and ".join(["attributes.status = 'FINISHED'", f"tags.`dvc.stage` = 'train@{name}'", *clauses]),
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+        output_format="list",
+    )
+    return found[0] if found else None
