@@ -76,7 +76,9 @@ def check_derived(dictionary: dict[str, Any]) -> list[str]:
     for name, formula in dictionary["derived"].items():
         for operation, operands in formula.items():
             sources = [operands] if isinstance(operands, str) else list(operands)
-            faults += [f"derived.{name}: {s} is not a number, ordinal or code above it" for s in sources if s not in known]
+            faults += [
+                f"derived.{name}: {s} is not a number, ordinal or code above it" for s in sources if s not in known
+            ]
             if operation in ("difference", "product") and len(sources) != 2:
                 faults.append(f"derived.{name}: {operation} takes two columns, not {len(sources)}")
         if len(formula) != 1:
@@ -99,7 +101,7 @@ def read_table(path: str, dictionary: dict[str, Any]) -> pd.DataFrame:
         else:
             table = pd.read_csv(
                 path,
-                dtype=dict.fromkeys(dictionary["columns"], str),  # type: ignore[arg-type]
+                dtype=dict.fromkeys(dictionary["columns"], str),
                 keep_default_na=False,
                 na_values=["NA", ""],
                 low_memory=False,
@@ -139,9 +141,7 @@ def check_table(table: pd.DataFrame, dictionary: dict[str, Any], path: str, log_
     return checked[[name for name in columns if name in checked] or list(checked.columns)]
 
 
-def apply_schema(
-    table: pd.DataFrame, dictionary: dict[str, Any], log_target: bool
-) -> tuple[pd.DataFrame, list[str]]:
+def apply_schema(table: pd.DataFrame, dictionary: dict[str, Any], log_target: bool) -> tuple[pd.DataFrame, list[str]]:
     """The table coerced to its types, and every fault as `column: rule (example, ids)`."""
     import pandera.pandas as pa
 

@@ -36,13 +36,13 @@ class Encoder(TransformerMixin, BaseEstimator):
         rare = self.dictionary.get("rare", 10)
         for name, column in self.columns_.items():
             if column["type"] == "number":
-                column |= learn_fill(rows, name, column)
+                column.update(learn_fill(rows, name, column))
             elif column["type"] == "ordinal":
                 codes = find_levels(rows[name], column["levels"])
                 known = codes[codes >= 0] + 1.0
                 column["fill"] = 0.0 if column["absent"] or not known.size else float(np.median(known))
             else:
-                column |= learn_levels(rows[name], column["absent"], rare)
+                column.update(learn_levels(rows[name], column["absent"], rare))
         self.feature_names_ = name_features(self.columns_, self.derived_)
         return self
 
@@ -160,7 +160,12 @@ def find_levels(
     if isinstance(column.dtype, pd.CategoricalDtype):
         positions = [levels.get(level, other) for level in column.cat.categories]
         return np.array([*positions, missing])[column.cat.codes]
-    return np.array([missing if v is None or v != v else levels.get(v, other) for v in column.tolist()], dtype=int)
+    return np.array([missing if is_missing(v) else levels.get(v, other) for v in column.tolist()], dtype=int)
+
+
+def is_missing(value: object) -> bool:
+    """None, or NaN, the only value that differs from itself (pandas.isna takes ten times as long)."""
+    return value is None or value != value  # noqa: PLR0124
 
 
 def derive(formula: dict[str, Any], numbers: dict[str, np.ndarray]) -> np.ndarray:

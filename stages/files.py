@@ -21,7 +21,7 @@ def metrics_file(name: str) -> Path:
 
 def hash_file(path: str | Path) -> str:
     """md5 of a file's bytes: the name under which DVC stores it."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
@@ -40,7 +40,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield part
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 

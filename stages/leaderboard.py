@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from stages.files import PREPARED, metrics_file
-from stages.models import MODELS
 from stages.scoring import score_predictions
 
 Scores = dict[str, Any]
@@ -23,7 +22,9 @@ def score_baseline() -> Scores:
 
 def read_committed(name: str) -> Scores | None:
     """A model's metrics in the last commit, or None."""
-    shown = subprocess.run(["git", "show", f"HEAD:./{metrics_file(name).as_posix()}"], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:./{metrics_file(name).as_posix()}"], capture_output=True, text=True, check=False
+    )
     return json.loads(shown.stdout) if shown.returncode == 0 else None
 
 
@@ -35,7 +36,9 @@ def describe_change(scores: Scores, committed: Scores | None) -> str:
     return "=" if change == 0 else f"{change:+,.0f} $"
 
 
-def format_leaderboard(ranked: list[str], scores: dict[str, Scores], seconds: dict[str, float | None], baseline: Scores) -> str:
+def format_leaderboard(
+    ranked: list[str], scores: dict[str, Scores], seconds: dict[str, float | None], baseline: Scores
+) -> str:
     """Models in the given order, and the baseline, as aligned text; RMSE and MAE in dollars on the test rows."""
     lines = [HEADER]
     for rank, name in enumerate(ranked, start=1):
@@ -43,7 +46,7 @@ def format_leaderboard(ranked: list[str], scores: dict[str, Scores], seconds: di
         lines.append(
             (
                 str(rank),
-                MODELS[name].title,
+                s["model"],
                 f"{s['test_rmse']:,.0f}",
                 f"{s['test_mae']:,.0f}",
                 f"{s['test_r2']:.4f}",
@@ -54,9 +57,14 @@ def format_leaderboard(ranked: list[str], scores: dict[str, Scores], seconds: di
             )
         )
     b = baseline
-    lines.append(("", "(median price)", f"{b['test_rmse']:,.0f}", f"{b['test_mae']:,.0f}", f"{b['test_r2']:.4f}", "", "", "", ""))
+    lines.append(
+        ("", "(median price)", f"{b['test_rmse']:,.0f}", f"{b['test_mae']:,.0f}", f"{b['test_r2']:.4f}", "", "", "", "")
+    )
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     return "\n".join(
-        "  ".join(cell.ljust(w) if column == 1 else cell.rjust(w) for column, (cell, w) in enumerate(zip(line, widths))).rstrip()
+        "  ".join(
+            cell.ljust(w) if column == 1 else cell.rjust(w)
+            for column, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     )

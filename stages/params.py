@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.edge import InputError
 
-
 S = TypeVar("S", bound=BaseModel)
 
 

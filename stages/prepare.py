@@ -34,14 +34,16 @@ def split_rows(table: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.Dat
 def mark_outliers(table: pd.DataFrame, rule: str | None) -> pd.Series:
     """Which rows the dictionary's rule, a pandas query, keeps out of the fit: bool, (n_rows,)."""
     if not rule:
-        return pd.Series(False, index=table.index, name="outlier")
+        return pd.Series(data=False, index=table.index, name="outlier")
     try:
         return table.eval(rule).astype(bool).rename("outlier")
     except (pd.errors.UndefinedVariableError, SyntaxError, ValueError, TypeError) as error:
         raise InputError(f"dictionary: outliers: {rule!r} is not a rule on this table: {error}") from None
 
 
-def prepare_tables(table: pd.DataFrame, dictionary: dict[str, Any], data: Data) -> tuple[dict[str, pd.DataFrame], Encoder]:
+def prepare_tables(
+    table: pd.DataFrame, dictionary: dict[str, Any], data: Data
+) -> tuple[dict[str, pd.DataFrame], Encoder]:
     """The tables by name, and the encoder fitted on the training rows.
 
     rows: what a user of the model hands in. X: float64 (n_rows, n_features).

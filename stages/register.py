@@ -10,7 +10,6 @@ import zlib
 from typing import Any
 from zipfile import BadZipFile
 
-import joblib
 import mlflow
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from stages import registry, tracking
 from stages.edge import InputError, run_stage
 from stages.files import PREPARED, metrics_file, model_file, predictions_file, read_json, write_json
 from stages.leaderboard import format_leaderboard, score_baseline
-from stages.models import MODELS
 from stages.params import Fit, Register, read_section, read_yaml
 from stages.scoring import METRICS, score_predictions, share_won
 
@@ -62,15 +60,14 @@ def check_metric(metric: str, scores: dict[str, Scores]) -> bool:
     return METRICS[metric.rpartition("_")[2]].greater_is_better
 
 
-def mirror_runs(names: list[str]) -> dict[str, Run]:
+def mirror_runs(scores: dict[str, Scores]) -> dict[str, Run]:
     """The finished MLflow run of every current result; one that MLflow lacks is logged from DVC's files."""
     runs = {}
-    for name in names:
+    for name in scores:
         run = tracking.find_run(name)
         if run is None:
-            tracking.finish_run(tracking.begin_run(name, rebuilt=True), name, joblib.load(model_file(name)))
-            run = tracking.find_run(name)
-            print(f"register: {MODELS[name].title} was not in MLflow; logged from DVC's files")
+            run = tracking.rebuild_run(name, scores[name]["model"])
+            print(f"register: {scores[name]['model']} was not in MLflow; logged from DVC's files")
         runs[name] = run
     return runs
 
@@ -94,7 +91,9 @@ def score_production(version: ModelVersion, metric: str) -> float | str:
         return tracking.first_line(error)
 
 
-def decide(candidate: ModelVersion, production: ModelVersion | None, scores: Scores, settings: Register) -> tuple[bool, str]:
+def decide(
+    candidate: ModelVersion, production: ModelVersion | None, scores: Scores, settings: Register
+) -> tuple[bool, str]:
     """Whether the candidate becomes Production, and why or why not, with the figures."""
     metric = settings.metric.rpartition("_")[2]
     name = f"version {candidate.version}"
@@ -154,14 +153,16 @@ def main() -> None:
     champion, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else ranked[0]
     tracking.connect()
     with tracking.lock_store():
-        runs = mirror_runs(ranked)
+        runs = mirror_runs(scores)
         done = register_champion(runs[champion], scores[champion], settings)
     lead = find_lead(champion, runner_up, settings.metric.rpartition("_")[2], fit.seed)
     report = {"name": champion, **scores[champion], "chosen_by": settings.metric}
     write_json("metrics/champion.json", report | {"runner_up": runner_up, "better_in_share_of_resamples": lead})
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
     print(format_leaderboard(ranked, scores, seconds, score_baseline()))
-    print(f"{MODELS[champion].title} beats {MODELS[runner_up].title} in {lead:.0%} of resamples of the test rows.")
+    print(
+        f"{scores[champion]['model']} beats {scores[runner_up]['model']} in {lead:.0%} of resamples of the test rows."
+    )
     for line in done:
         print(f"{registry.REGISTERED_MODEL}: {line}")
 

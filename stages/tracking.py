@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -25,19 +25,17 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow
-import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
-from pandas.api.types import is_numeric_dtype
-from sklearn.pipeline import Pipeline
 
 from stages.edge import InputError
 from stages.files import PREPARED, hash_file, metrics_file, model_file, read_json
-from stages.models import MODELS, find_regressor
 from stages.params import Data, Fit, read_section
+
+if TYPE_CHECKING:  # register only needs these when MLflow lacks a run
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
 
 EXPERIMENT = "House-Prices-Regression"
 ROOT = Path(os.environ.get("DVC_ROOT", Path(__file__).parent.parent)).resolve()
@@ -118,17 +116,17 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def open_run(name: str) -> Iterator[Callable[[Pipeline, dict[str, float]], None]]:
+def open_run(name: str, title: str) -> Iterator[Callable[["Pipeline", dict[str, float]], None]]:
     """A run around a fit, so that its duration is true and a failing fit shows as FAILED.
 
     Gives the function that logs the outcome. If the store stops answering during the block, the stage goes on
     with a warning: register logs the run later. Raises InputError if it does not answer at the start.
     """
-    run_id = begin_run(name)
+    run_id = begin_run(name, title)
 
-    def log_outcome(pipeline: Pipeline, timings: dict[str, float]) -> None:
+    def log_outcome(pipeline: "Pipeline", timings: dict[str, float]) -> None:
         try:
-            finish_run(run_id, name, pipeline, timings)
+            finish_run(run_id, name, title, pipeline, timings)
         except (MlflowException, OSError) as error:
             print(
                 f"warning: MLflow at {describe_store()} stopped answering ({first_line(error)}); "
@@ -144,33 +142,51 @@ def open_run(name: str) -> Iterator[Callable[[Pipeline, dict[str, float]], None]
         raise
 
 
-def begin_run(name: str, rebuilt: bool = False) -> str:
+def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
     """Start the run of a model and give its id. It stays RUNNING until `finish_run`."""
     tags = describe_origin(name) | ({"dvc.rebuilt": "true"} if rebuilt else {})
-    run = mlflow.MlflowClient().create_run(connect(), run_name=MODELS[name].title, tags=tags)
+    run = mlflow.MlflowClient().create_run(connect(), run_name=title, tags=tags)
     return run.info.run_id
 
 
-def finish_run(run_id: str, name: str, pipeline: Pipeline, timings: dict[str, float] | None = None) -> None:
+def rebuild_run(name: str, title: str) -> Run:
+    """A run written from the files in the workspace alone, for a result that MLflow does not have."""
+    import joblib
+
+    run_id = begin_run(name, title, rebuilt=True)
+    finish_run(run_id, name, title, joblib.load(model_file(name)))
+    return mlflow.get_run(run_id)
+
+
+def finish_run(
+    run_id: str, name: str, title: str, pipeline: "Pipeline", timings: dict[str, float] | None = None
+) -> None:
     """Fill a run from the files of its DVC stage, and end it as FINISHED.
 
     Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
     """
+    import pandas as pd
+    from mlflow.data.pandas_dataset import from_pandas
+
     rows, metrics = pd.read_parquet(PREPARED / "rows_train.parquet"), read_json(metrics_file(name))
     raw = read_section(Data).path
     with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
         warnings.filterwarnings("ignore", module="mlflow")
         logged = log_pipeline(pipeline, name, rows)
-        mlflow.log_params(describe_params(name, pipeline))
+        mlflow.log_params(describe_params(title, pipeline))
         numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
         mlflow.log_metrics(numbers | (timings or {}), model_id=logged.model_id)
-        dataset = mlflow.data.from_pandas(rows, source=raw, name=Path(raw).name, digest=hash_file(raw))
+        dataset = from_pandas(rows, source=raw, name=Path(raw).name, digest=hash_file(raw))
         mlflow.log_input(dataset, context="training")
         mlflow.set_tags({**hash_outputs(name), "dvc.model_id": logged.model_id})
 
 
-def log_pipeline(pipeline: Pipeline, name: str, rows: pd.DataFrame) -> Any:
+def log_pipeline(pipeline: "Pipeline", name: str, rows: "pd.DataFrame") -> Any:
     """The pipeline as the run's `model`: skops format, with signature, example and the encoder's source."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from pandas.api.types import is_numeric_dtype
+
     columns = pipeline["encoder"].columns_
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "stages")
@@ -201,11 +217,13 @@ def pin_requirements(packages: list[str]) -> list[str]:
     return pinned
 
 
-def describe_params(name: str, pipeline: Pipeline) -> dict[str, Any]:
+def describe_params(title: str, pipeline: "Pipeline") -> dict[str, Any]:
     """What the run shows as parameters: the model's name, all that its regressor resolved, and what the fits share."""
+    from stages.models import find_regressor
+
     regressor = find_regressor(pipeline)
     shared = read_section(Fit).model_dump()
-    return {"model_name": MODELS[name].title, **regressor.get_params(), **{f"fit.{k}": v for k, v in shared.items()}}
+    return {"model_name": title, **regressor.get_params(), **{f"fit.{k}": v for k, v in shared.items()}}
 
 
 def describe_origin(name: str) -> dict[str, str]:

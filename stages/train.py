@@ -103,7 +103,7 @@ def train(name: str) -> None:
 
     from stages import tracking  # late: a bad parameter should not wait for MLflow
 
-    with threadpool_limits(fit.threads), tracking.open_run(name) as log_outcome:
+    with threadpool_limits(fit.threads), tracking.open_run(name, MODELS[name].title) as log_outcome:
         X, y = tables["X_train"], tables["y_train"]
         print(f"train@{name}: {MODELS[name].title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()

@@ -1,0 +1,48 @@
+# Each target is a line that a person could type; README.md has the same lines for machines without make.
+PYTHON ?= python3
+JOBS ?= 1
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-fast lint ui serve
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: .venv/ready ## create .venv from requirements.lock; every target does this first when it is needed
+
+.venv/ready: requirements.lock
+	@echo "Setting up .venv from requirements.lock (about half a minute)"
+	@rm -rf .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv
+	@pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
+	@uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
+	@touch $@
+
+repro: .venv/ready ## train, score and register what changed; JOBS=2 trains two models side by side
+ifneq ($(JOBS),1)
+	dvc repro prepare
+	dvc stage list --name-only | grep '^train@' | xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro --quiet --single-item
+endif
+	dvc repro
+
+test: .venv/ready ## all tests; `make test-fast` leaves out those that run the whole pipeline
+	pytest
+
+test-fast: .venv/ready
+	pytest -m "not slow"
+
+lint: .venv/ready ## style, types, and whether the files belong together
+	ruff check .
+	ruff format --check .
+	mypy stages
+
+ui: .venv/ready ## MLflow's pages at http://localhost:5000
+	mlflow ui --port 5000
+
+serve: .venv/ready ## the model in Production over REST at http://localhost:1234
+	mlflow models serve --model-uri models:/HousePricesPredictor/Production --env-manager local --port 1234

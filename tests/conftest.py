@@ -1,0 +1,122 @@
+"""A few houses, and whole projects in temporary folders, with the real git, dvc and mlflow."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.contract import check_table, read_dictionary, read_table
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def dictionary():
+    return read_dictionary(str(ROOT / "data/dictionary.yaml"))
+
+
+@pytest.fixture(scope="session")
+def houses(dictionary):
+    """The real table as prepare checks it: 1460 rows, indexed by Id."""
+    path = str(ROOT / "data/raw/train.csv")
+    return check_table(read_table(path, dictionary), dictionary, path)
+
+
+@pytest.fixture(scope="session")
+def params():
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+class Project:
+    """A clone of this repository's work tree, and what a person does in it."""
+
+    def __init__(self, root: Path, store: str | None = None) -> None:
+        self.root = root
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        bin_folder = str(Path(sys.executable).parent)
+        self.env = {**clean, "PATH": f"{bin_folder}{os.pathsep}{clean['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.env |= {"DVC_NO_ANALYTICS": "1"} | ({"MLFLOW_TRACKING_URI": store} if store else {})
+
+    def run(self, *args: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project; with check, a failure shows what it printed."""
+        done = subprocess.run(
+            args, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert not check or done.returncode == 0, f"{' '.join(args)}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def stage(self, module: str, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", f"stages.{module}", *args, check=check)
+
+    def set_params(self, **changes: dict) -> None:
+        """Change sections of params.yaml: set_params(data={"seed": 1})."""
+        path = self.root / "params.yaml"
+        content = yaml.safe_load(path.read_text())
+        for section, values in changes.items():
+            content[section] = {**(content.get(section) or {}), **values}
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def keep_models(self, *names: str) -> None:
+        """Leave only these models in dvc.yaml, so that a test takes seconds."""
+        path = self.root / "dvc.yaml"
+        content = yaml.safe_load(path.read_text())
+        stages = content["stages"]
+        gone = set(stages["train"]["foreach"]) - set(names)
+        stages["train"]["foreach"] = list(names)
+        stages["register"]["deps"] = [d for d in stages["register"]["deps"] if d.split("/")[-1] not in gone]
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        (self.root / "dvc.lock").unlink(missing_ok=True)
+
+    def commit(self, message: str = "change") -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    @property
+    def store(self) -> str:
+        return self.env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+
+def copy_project(target: Path, store: str | None = None) -> Project:
+    """This work tree's files, as git would clone them, in a repository of their own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    project = Project(target, store)
+    project.run("git", "init", "--quiet")
+    project.run("git", "config", "user.name", "Test")
+    project.run("git", "config", "user.email", "test@example.com")
+    project.commit("copy")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A fresh copy of the project that has run nothing yet."""
+    return copy_project(tmp_path / "project")
+
+
+@pytest.fixture
+def small_project(project):
+    """A fresh copy with two quick models and no cross-validation: a whole run takes seconds."""
+    project.keep_models("ridge", "decision_tree")
+    project.set_params(fit={"cv_folds": 0})
+    project.commit("two models")
+    return project
+
+
+def clone_project(origin: Project, target: Path, store: str | None = None) -> Project:
+    """A git clone of a project, as somebody else would make it: no cache, no MLflow."""
+    subprocess.run(["git", "clone", "--quiet", str(origin.root), str(target)], check=True)
+    clone = Project(target, store)
+    clone.run("git", "config", "user.name", "Test")
+    clone.run("git", "config", "user.email", "test@example.com")
+    return clone
+

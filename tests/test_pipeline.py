@@ -1,0 +1,21 @@
+"""The whole pipeline, as a person runs it, on the real table."""
+
+import json
+
+import mlflow
+import pytest
+
+from tests.conftest import copy_project
+
+pytestmark = pytest.mark.slow
+
+RUNS = {
+    "Linear Regression",
+    "Ridge Regression",
+    "Lasso Regression",
+    "Decision Tree",
+    "Random Forest",
+    "Gradient Boosting",
+    "XGBoost",
+    "LightGBM",
+}
