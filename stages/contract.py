@@ -1,6 +1,7 @@
 """A raw table held against its dictionary: read it, check it, report every fault at once."""
 
-import warnings
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from stages.edge import InputError
 from stages.params import check_schema, read_yaml
 
+RULES = {"not_nullable": "must not be missing", "field_uniqueness": "must be unique"}  # pandera's names in plain words
 Number = StrictInt | StrictFloat
 
 
@@ -129,7 +131,7 @@ def check_table(table: pd.DataFrame, dictionary: dict[str, Any], path: str, log_
         raise InputError(f"{path}: missing columns: {', '.join(missing)}; found: {', '.join(map(str, table.columns))}")
     extra = [str(name) for name in table.columns if columns and name not in columns]
     if extra:
-        warnings.warn(f"{path}: columns not in the dictionary are left out: {', '.join(extra)}", stacklevel=2)
+        print(f"warning: {path}: columns not in the dictionary are left out: {', '.join(extra)}", file=sys.stderr)
         table = table.drop(columns=extra)
     ids = table[id_column] if id_column else pd.RangeIndex(len(table))
     checked, faults = apply_schema(table.set_axis(pd.Index(ids), axis=0), dictionary, log_target)
@@ -142,56 +144,67 @@ def check_table(table: pd.DataFrame, dictionary: dict[str, Any], path: str, log_
 
 
 def apply_schema(table: pd.DataFrame, dictionary: dict[str, Any], log_target: bool) -> tuple[pd.DataFrame, list[str]]:
-    """The table coerced to its types, and every fault as `column: rule (example, ids)`."""
+    """The table with numbers as float64, and every fault as `column: rule, found; rows, ids`."""
     import pandera.pandas as pa
 
-    schema = build_schema(table, dictionary, log_target)
+    table, faults = convert_numbers(table, dictionary)
     try:
-        return schema.validate(table, lazy=True), []
+        build_schema(table, dictionary, log_target).validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
-    faults = []
-    for (column, rule), group in cases.groupby(["column", "check"], sort=False, dropna=False):
-        rows = [str(i) for i in group["index"].dropna().tolist()]
-        values = list(dict.fromkeys(repr(value) for value in group["failure_case"].tolist()))
-        where = f"; {len(rows)} row(s), id {', '.join(rows[:5])}{' ...' if len(rows) > 5 else ''}" if rows else ""
-        found = f", found {', '.join(values[:3])}" if rows and rule != "not_nullable" else ""
-        faults.append(f"{column}: {describe_rule(str(rule))}{found}{where}")
+        for (column, rule), group in cases.groupby(["column", "check"], sort=False, dropna=False):
+            faults.append(describe_fault(column, RULES.get(rule, rule), group["failure_case"], group["index"].dropna()))
     return table, faults
 
 
-def describe_rule(rule: str) -> str:
-    """Pandera's name of a rule in plain words; our own rules already are."""
-    if rule.startswith("coerce_dtype"):
-        return "must be a number"
-    return {"not_nullable": "must not be missing", "field_uniqueness": "must be unique"}.get(rule, rule)
+def convert_numbers(table: pd.DataFrame, dictionary: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
+    """Numbers and codes as float64, and the text that stands in their columns as faults."""
+    converted, faults = {}, []
+    for name in table.columns:
+        if not is_number(name, dictionary):
+            continue
+        converted[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+        wrong = table[name][converted[name].isna() & table[name].notna()]
+        if len(wrong):
+            faults.append(describe_fault(name, "must be a number", wrong, wrong.index))
+    return table.assign(**converted), faults
+
+
+def describe_fault(column: str, rule: str, values: Iterable[Any], ids: Iterable[Any]) -> str:
+    """One line: the column, the rule it breaks, some of the values, and the ids of some of the rows."""
+    rows = [str(i) for i in ids]
+    if not rows:
+        return f"{column}: {rule}"
+    found = list(dict.fromkeys(repr(value) for value in values if not pd.isna(value)))
+    shown = f", found {', '.join(found[:3])}" if found else ""
+    return f"{column}: {rule}{shown}; {len(rows)} row(s), id {', '.join(rows[:5])}{' ...' if len(rows) > 5 else ''}"
+
+
+def is_number(name: str, dictionary: dict[str, Any]) -> bool:
+    """Whether a column must hold numbers; without an entry of their own, only the target and the id must."""
+    column = dictionary["columns"].get(name)
+    if column is None:
+        return name in (dictionary["target"], dictionary.get("id"))
+    return column["type"] in ("number", "code")
 
 
 def build_schema(table: pd.DataFrame, dictionary: dict[str, Any], log_target: bool) -> Any:
     """The dictionary as a pandera schema; columns it does not list must only hold something."""
     import pandera.pandas as pa
 
-    some = pa.Check(lambda values: len(values) > 0, name="holds no value at all", error="holds no value at all")
     target, id_column = dictionary["target"], dictionary.get("id")
     columns = {}
     for name in table.columns:
-        column = dictionary["columns"].get(name, {"type": "number" if name in (target, id_column) else None})
-        checks = [some, *range_checks(pa, column), *level_checks(pa, column)]
+        column = dictionary["columns"].get(name, {})
+        checks = [pa.Check(lambda values: len(values) > 0, error="holds no value at all")]
+        if is_number(name, dictionary):
+            checks.append(pa.Check(np.isfinite, error="must be finite"))
+        checks += [*range_checks(pa, column), *level_checks(pa, column)]
         if name == target and log_target:
             checks.append(pa.Check.gt(0, error="must be above zero"))
-        is_number = column["type"] in ("number", "code")
-        columns[name] = pa.Column(
-            float if is_number else None,
-            checks=[*([finite_check(pa)] if is_number else []), *checks],
-            nullable=name not in (target, id_column),
-            unique=name == id_column,
-            coerce=is_number,
-        )
+        required = name in (target, id_column)
+        columns[name] = pa.Column(checks=checks, nullable=not required, unique=name == id_column)
     return pa.DataFrameSchema(columns)
-
-
-def finite_check(pa: Any) -> Any:
-    return pa.Check(np.isfinite, error="must be finite")
 
 
 def range_checks(pa: Any, column: dict[str, Any]) -> list[Any]:

@@ -108,9 +108,9 @@ def import_regressor(name: str) -> Any:
     return getattr(import_module(MODELS[name].module), MODELS[name].regressor)
 
 
-def build_estimator(regressor: BaseEstimator, scaled: bool, log_target: bool) -> BaseEstimator:
+def build_estimator(regressor: BaseEstimator, model: Model, log_target: bool) -> BaseEstimator:
     """Encoded features → dollars: scaled inputs if the model wants them, and the log of the price as target."""
-    steps = [("scaler", StandardScaler())] if scaled else []
+    steps = [("scaler", StandardScaler())] if model.scaled else []
     estimator = Pipeline([*steps, ("regressor", regressor)])
     if not log_target:
         return estimator

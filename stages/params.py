@@ -4,11 +4,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from stages.edge import InputError
 
 S = TypeVar("S", bound=BaseModel)
+
+
+def check_folds(folds: int) -> int:
+    if folds < 0 or folds == 1:
+        raise ValueError("must be 0 for none, or at least 2")
+    return folds
 
 
 class Section(BaseModel):
@@ -26,7 +32,7 @@ class Data(Section):
 class Fit(Section):
     log_target: bool
     drop_outliers: bool
-    cv_folds: Annotated[int, Field(ge=0)]
+    cv_folds: Annotated[int, AfterValidator(check_folds)]
     threads: Annotated[int, Field(ge=1)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 

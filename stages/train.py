@@ -99,7 +99,7 @@ def train(name: str) -> None:
     regressor = build_regressor(name, read_yaml("params.yaml").get(name), fit.seed, fit.threads)
     tables = read_tables()
     encoder = joblib.load(PREPARED / "encoder.joblib")
-    estimator = build_estimator(regressor, MODELS[name].scaled, fit.log_target)
+    estimator = build_estimator(regressor, MODELS[name], fit.log_target)
 
     from stages import tracking  # late: a bad parameter should not wait for MLflow
 

@@ -83,7 +83,11 @@ class Project:
 def copy_project(target: Path, store: str | None = None) -> Project:
     """This work tree's files, as git would clone them, in a repository of their own."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():
@@ -119,4 +123,3 @@ def clone_project(origin: Project, target: Path, store: str | None = None) -> Pr
     clone.run("git", "config", "user.name", "Test")
     clone.run("git", "config", "user.email", "test@example.com")
     return clone
-

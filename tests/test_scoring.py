@@ -1,0 +1,47 @@
+"""Metrics and intervals against scikit-learn, and against cases worked out by hand."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from stages.scoring import METRICS, bound_metrics, score_predictions, share_won
+
+RNG = np.random.default_rng(0)
+Y = RNG.uniform(50_000, 500_000, 200)
+PREDICTED = Y * RNG.normal(1, 0.1, 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rmse", reference.root_mean_squared_error(Y, PREDICTED)),
+        ("mae", reference.mean_absolute_error(Y, PREDICTED)),
+        ("r2", reference.r2_score(Y, PREDICTED)),
+        ("rmsle", reference.root_mean_squared_log_error(Y, PREDICTED)),
+        ("mdape", 100 * np.median(abs(PREDICTED / Y - 1))),
+    ],
+)
+def test_metric_agrees_with_its_reference(name, expected):
+    assert METRICS[name].score(Y, PREDICTED) == pytest.approx(expected)
+
+
+def test_scores_carry_their_part_in_the_name():
+    assert set(score_predictions(Y, PREDICTED, "test")) == {f"test_{name}" for name in METRICS}
+
+
+def test_interval_holds_the_score_and_narrows_with_more_rows():
+    few, many = bound_metrics(Y[:30], PREDICTED[:30], "test", 1), bound_metrics(Y, PREDICTED, "test", 1)
+    assert many["test_rmse_low"] < METRICS["rmse"].score(Y, PREDICTED) < many["test_rmse_high"]
+    assert many["test_r2_high"] - many["test_r2_low"] < few["test_r2_high"] - few["test_r2_low"]
+
+
+def test_interval_repeats_with_its_seed():
+    assert bound_metrics(Y, PREDICTED, "test", 1) == bound_metrics(Y, PREDICTED, "test", 1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_better_predictions_win_and_equal_ones_do_not(metric):
+    better = Y + (PREDICTED - Y) / 10
+    assert share_won(Y, better, PREDICTED, metric, 1) > 0.95
+    assert share_won(Y, PREDICTED, better, metric, 1) < 0.05
+    assert share_won(Y, PREDICTED, PREDICTED, metric, 1) == 0
