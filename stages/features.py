@@ -78,6 +78,33 @@ class Encoder(TransformerMixin, BaseEstimator):
         return np.array(self.feature_names_, dtype=object)
 
 
+class LogSkewed(TransformerMixin, BaseEstimator):
+    """Log(1 + x) of the columns that are skewed in the training rows, for models that are linear in their inputs.
+
+    A column is skewed if its sample skewness exceeds `threshold`, nothing in it is negative, and it is more than
+    a 0/1 flag. Values far outside the training rows are drawn in to one training range beyond it, so that no
+    input, however absurd, gives an infinite price.
+    """
+
+    def __init__(self, threshold: float = 0.75) -> None:
+        self.threshold = threshold
+
+    def fit(self, X: np.ndarray, y: object = None) -> Self:
+        """Learn ranges and skewness from (n_rows, n_features)."""
+        low, high = X.min(axis=0), X.max(axis=0)
+        self.low_, self.high_ = low - (high - low), high + (high - low)
+        centred = X - X.mean(axis=0)
+        spread = np.maximum(X.std(axis=0), np.finfo(float).tiny)
+        skewness = np.abs(np.mean((centred / spread) ** 3, axis=0))
+        self.skewed_ = (skewness > self.threshold) & (low >= 0) & (high > 1)
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        X = np.clip(X, self.low_, self.high_)
+        X[:, self.skewed_] = np.log1p(np.maximum(X[:, self.skewed_], 0))
+        return X
+
+
 def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What each feature column is: as the dictionary says, or else by what the column holds."""
     known = dictionary.get("columns") or {}

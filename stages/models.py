@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
@@ -18,21 +18,22 @@ from sklearn.utils._param_validation import (
 )
 
 from stages.edge import InputError
+from stages.features import LogSkewed
 
 
 class Model(NamedTuple):
-    """What a model is called in MLflow, the class that fits it, and whether its inputs are put on one scale."""
+    """What a model is called in MLflow, the class that fits it, and, if it is linear, how its inputs are scaled."""
 
     title: str
     module: str
     regressor: str
-    scaled: bool = False
+    scaler: type[BaseEstimator] | None = None
 
 
 MODELS = {
-    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", scaled=True),
-    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", scaled=True),
-    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", scaled=True),
+    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", StandardScaler),
+    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", RobustScaler),
+    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", StandardScaler),
     "decision_tree": Model("Decision Tree", "sklearn.tree", "DecisionTreeRegressor"),
     "random_forest": Model("Random Forest", "sklearn.ensemble", "RandomForestRegressor"),
     "gradient_boosting": Model("Gradient Boosting", "sklearn.ensemble", "GradientBoostingRegressor"),
@@ -109,8 +110,8 @@ def import_regressor(name: str) -> Any:
 
 
 def build_estimator(regressor: BaseEstimator, model: Model, log_target: bool) -> BaseEstimator:
-    """Encoded features → dollars: scaled inputs if the model wants them, and the log of the price as target."""
-    steps = [("scaler", StandardScaler())] if model.scaled else []
+    """Encoded features → dollars: unskewed, scaled inputs for a linear model, and the log of the price as target."""
+    steps = [("unskew", LogSkewed()), ("scaler", model.scaler())] if model.scaler else []
     estimator = Pipeline([*steps, ("regressor", regressor)])
     if not log_target:
         return estimator

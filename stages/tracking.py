@@ -48,6 +48,7 @@ TRUSTED_TYPES = [
     "lightgbm.sklearn.LGBMRegressor",
     "sklearn.tree._tree.Tree",
     "stages.features.Encoder",
+    "stages.features.LogSkewed",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBRegressor",
 ]
