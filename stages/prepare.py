@@ -5,7 +5,6 @@ Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind
         (.parquet, indexed by id), and encoder.joblib
 """
 
-import sys
 from typing import Any
 
 import joblib
@@ -79,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(main))
+    run_stage(main)

@@ -5,7 +5,6 @@ Writes  metrics/champion.json, the runs that MLflow lacks, and the versions of t
 """
 
 import os
-import sys
 import zlib
 from typing import Any
 from zipfile import BadZipFile
@@ -153,6 +152,8 @@ def main() -> None:
     champion, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else ranked[0]
     tracking.connect()
     with tracking.lock_store():
+        for title in tracking.close_abandoned_runs():
+            print(f"register: a run of {title} was killed before its end; marked so in MLflow")
         runs = mirror_runs(scores)
         done = register_champion(runs[champion], scores[champion], settings)
     lead = find_lead(champion, runner_up, settings.metric.rpartition("_")[2], fit.seed)
@@ -168,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(main))
+    run_stage(main)

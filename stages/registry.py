@@ -25,6 +25,10 @@ def list_versions() -> list[ModelVersion]:
     return sorted(found, key=lambda version: int(version.version), reverse=True)
 
 
+def name_versions(versions: list[ModelVersion]) -> str:
+    return ", ".join(str(version.version) for version in versions) or "none"
+
+
 def find_production(versions: list[ModelVersion]) -> ModelVersion | None:
     return next((version for version in versions if version.current_stage == PRODUCTION), None)
 
@@ -52,6 +56,8 @@ def promote(version: ModelVersion, why: str) -> None:
     client = mlflow.MlflowClient()
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     client.set_model_version_tag(REGISTERED_MODEL, version.version, f"{PROMOTED}{now}", why)
+    if ROLLED_BACK in version.tags:
+        client.delete_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK)
     client.update_model_version(REGISTERED_MODEL, version.version, f"Production since {now}. {why}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -59,6 +65,11 @@ def promote(version: ModelVersion, why: str) -> None:
             REGISTERED_MODEL, version.version, PRODUCTION, archive_existing_versions=True
         )
     point_alias(CHAMPION, version)
+
+
+def reject(version: ModelVersion, why: str) -> None:
+    """Keep a version out of Production until somebody puts it back by hand."""
+    mlflow.MlflowClient().set_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK, why)
 
 
 def settle_alias(alias: str, version: ModelVersion) -> None:

@@ -192,8 +192,8 @@ def log_pipeline(pipeline: "Pipeline", name: str, rows: "pd.DataFrame") -> Any:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "stages")
         source.mkdir()
-        for module in ("__init__.py", "features.py"):
-            shutil.copy(Path(__file__).with_name(module), source / module)
+        (source / "__init__.py").touch()
+        shutil.copy(Path(__file__).with_name("features.py"), source)
         return mlflow.sklearn.log_model(
             pipeline,
             name="model",
@@ -256,6 +256,37 @@ def ask_git(*args: str) -> str:
 def hash_outputs(name: str) -> dict[str, str]:
     """The two md5s that name a result of train@name in both worlds, as tags."""
     return {"dvc.model_md5": hash_file(model_file(name)), "dvc.metrics_md5": hash_file(metrics_file(name))}
+
+
+def has_run(run_id: str) -> bool:
+    try:
+        mlflow.get_run(run_id)
+    except MlflowException:
+        return False
+    return True
+
+
+def close_abandoned_runs() -> list[str]:
+    """End as KILLED the runs whose process on this machine was killed; their names."""
+    abandoned = []
+    for run in mlflow.search_runs(
+        experiment_names=[EXPERIMENT], filter_string="attributes.status = 'RUNNING'", output_format="list"
+    ):
+        node, _, process = run.data.tags.get("dvc.process", "").rpartition(":")
+        if node == platform.node() and not is_alive(int(process)):
+            mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
+            abandoned.append(run.info.run_name)
+    return abandoned
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def find_run(name: str) -> Run | None:

@@ -5,8 +5,9 @@ Writes  models/<model> (raw rows in, dollars out), metrics/<model>.json, plots/<
 """
 
 import argparse
-import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import joblib
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from stages.background import run_aside
 from stages.edge import InputError, run_stage
 from stages.features import Encoder
 from stages.files import PREPARED, metrics_file, model_file, predictions_file, write_json, write_whole
@@ -30,8 +32,10 @@ def cross_validate(
     """Out-of-fold scores on the training rows, encoder and estimator fitted anew on each fold.
 
     rows: raw (n_rows, n_columns). y: target and outlier flag. Outliers stay out of the fits; the scores come
-    with them, and without (`cv_rmsle_inliers`).
+    with them, and without (`cv_rmsle_inliers`). Nothing is scored if `fit.cv_folds` is 0.
     """
+    if not fit.cv_folds:
+        return {}
     target, outlier = y["target"].to_numpy(), y["outlier"].to_numpy()
     predicted = np.empty(len(y))
     for fold, held_out in KFold(fit.cv_folds, shuffle=True, random_state=fit.seed).split(rows):
@@ -94,6 +98,13 @@ def read_tables() -> dict[str, pd.DataFrame]:
         raise InputError(f"{error.filename}: no such file; run `dvc repro prepare` first") from None
 
 
+def open_run(name: str, title: str) -> AbstractContextManager[Callable[[Pipeline, dict[str, float]], None]]:
+    """`tracking.open_run`, imported late: a bad parameter need not wait for MLflow, nor the folds."""
+    from stages.tracking import open_run
+
+    return open_run(name, title)
+
+
 def train(name: str) -> None:
     fit = read_section(Fit)
     regressor = build_regressor(name, read_yaml("params.yaml").get(name), fit.seed, fit.threads)
@@ -101,9 +112,11 @@ def train(name: str) -> None:
     encoder = joblib.load(PREPARED / "encoder.joblib")
     estimator = build_estimator(regressor, MODELS[name], fit.log_target)
 
-    from stages import tracking  # late: a bad parameter should not wait for MLflow
-
-    with threadpool_limits(fit.threads), tracking.open_run(name, MODELS[name].title) as log_outcome:
+    with (
+        threadpool_limits(fit.threads),
+        run_aside(cross_validate, encoder, estimator, tables["rows_train"], tables["y_train"], fit) as find_cv_scores,
+        open_run(name, MODELS[name].title) as log_outcome,
+    ):
         X, y = tables["X_train"], tables["y_train"]
         print(f"train@{name}: {MODELS[name].title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()
@@ -112,8 +125,7 @@ def train(name: str) -> None:
         pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)])
         metrics, predict_timings = score_pipeline(pipeline, tables, fit.seed)
         check_against_median(metrics, tables, name)
-        if fit.cv_folds:
-            metrics |= cross_validate(encoder, estimator, tables["rows_train"], y, fit)
+        metrics |= find_cv_scores()
         with write_whole(model_file(name)) as part:
             joblib.dump(pipeline, part)
         write_json(metrics_file(name), {"model": MODELS[name].title, **metrics})
@@ -132,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(main))
+    run_stage(main)

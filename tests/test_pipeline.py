@@ -1,11 +1,6 @@
 """The whole pipeline, as a person runs it, on the real table."""
 
-import json
-
-import mlflow
 import pytest
-
-from tests.conftest import copy_project
 
 pytestmark = pytest.mark.slow
 

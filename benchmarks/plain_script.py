@@ -1,0 +1,57 @@
+"""The eight models the plain way: one process, no DVC. `make bench` measures the pipeline against it.
+
+Same table, same features, same hyperparameters; params, metrics and model logged with `mlflow.sklearn.log_model`
+as its documentation shows. MLflow's default format (skops) refuses classes it does not know, so, as its error
+message proposes, the models are logged as cloudpickle.
+"""
+
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import yaml
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from stages.contract import check_table, read_dictionary, read_table
+from stages.features import Encoder
+from stages.models import MODELS, build_estimator, build_regressor
+
+
+def main() -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    data, fit = params["data"], params["fit"]
+    dictionary = read_dictionary(data["dictionary"])
+    table = check_table(read_table(data["path"], dictionary), dictionary, data["path"])
+    train, test = train_test_split(table, test_size=data["test_size"], random_state=data["seed"])
+    train = train[~train.eval(dictionary["outliers"])]
+    target = dictionary["target"]
+
+    mlflow.set_experiment("plain script")
+    for name, model in MODELS.items():
+        with mlflow.start_run(run_name=model.title):
+            regressor = build_regressor(name, params[name], fit["seed"], fit["threads"])
+            pipeline = Pipeline(
+                [("encoder", Encoder(dictionary)), ("estimator", build_estimator(regressor, model, fit["log_target"]))]
+            )
+            pipeline.fit(train, train[target])
+            mlflow.log_params({"model_name": model.title, **regressor.get_params()})
+            for part, rows in (("train", train), ("test", test)):
+                y, predicted = rows[target], np.asarray(pipeline.predict(rows))
+                mlflow.log_metric(f"{part}_rmse", root_mean_squared_error(y, predicted))
+                mlflow.log_metric(f"{part}_mae", mean_absolute_error(y, predicted))
+                mlflow.log_metric(f"{part}_r2", r2_score(y, predicted))
+            mlflow.sklearn.log_model(
+                pipeline,
+                name="model",
+                input_example=test.drop(columns=target).head(3),
+                serialization_format="cloudpickle",
+            )
+
+
+if __name__ == "__main__":
+    main()

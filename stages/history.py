@@ -1,0 +1,181 @@
+"""What links MLflow and DVC, at the terminal: show one side from the other, list promotions, roll back.
+
+python -m stages.history show <md5 | run id | model version>
+python -m stages.history list
+python -m stages.history rollback [version]
+"""
+
+import argparse
+import subprocess
+from datetime import UTC, datetime
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+
+from stages import registry, tracking
+from stages.edge import InputError, run_stage
+from stages.files import model_file
+
+
+def find_commits(md5: str) -> list[str]:
+    """Commits whose dvc.lock brought in an md5, newest first, on any branch or experiment."""
+    shown = subprocess.run(
+        ["git", "log", "--all", "--exclude=refs/exps/exec/*", "--format=%h", f"-S{md5}", "--", "dvc.lock"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [commit for commit in shown.stdout.split() if md5 in read_lock(commit)]
+
+
+def read_lock(commit: str) -> str:
+    return subprocess.run(["git", "show", f"{commit}:dvc.lock"], capture_output=True, text=True, check=False).stdout
+
+
+def describe_way_back(run: Run) -> list[str]:
+    """The lines that bring a run's files back into the workspace, and what it was made from."""
+    tags = run.data.tags
+    md5, stage = tags["dvc.model_md5"], tags["dvc.stage"]
+    commits = find_commits(md5)
+    path = model_file(stage.partition("@")[2]).as_posix()
+    if commits:
+        lines = [
+            f"git checkout {commits[0]} -- dvc.lock dvc.yaml params.yaml",
+            f"dvc checkout {path} || dvc pull {path}",
+        ]
+    elif tags.get("dvc.exp_name"):
+        lines = [f"dvc exp apply {tags['dvc.exp_name']}"]
+    else:
+        lines = [f"# no commit holds this result: its bytes are .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"]
+    return lines
+
+
+def describe_run(run: Run, versions: list[ModelVersion]) -> list[str]:
+    tags = run.data.tags
+    metrics = ", ".join(
+        f"{key} {run.data.metrics[key]:g}" for key in ("test_rmse", "test_r2") if key in run.data.metrics
+    )
+    held = [v for v in versions if v.tags.get("dvc.model_md5") == tags["dvc.model_md5"]]
+    made = f"{tags['dvc.baseline_rev'][:10]}{' with changes' if tags['dvc.dirty'] == 'true' else ''}"
+    rebuilt = "  (rebuilt from DVC)" if "dvc.rebuilt" in tags else ""
+    inputs = [
+        f"  {key.removeprefix('dvc.md5.')}  {value}"
+        for key, value in sorted(tags.items())
+        if key.startswith("dvc.md5.")
+    ]
+    return [
+        f"MLflow run     {run.info.run_id}  {run.info.run_name}{rebuilt}",
+        f"               {metrics}",
+        f"DVC            {tags['dvc.stage']}, model {tags['dvc.model_md5']}",
+        f"made from      {made}{', experiment ' + tags['dvc.exp_name'] if tags['dvc.exp_name'] else ''}",
+        *inputs,
+        f"versions       {', '.join(f'{v.version} ({v.current_stage})' for v in held) or 'none'}",
+        "to bring its files back:",
+        *(f"  {line}" for line in describe_way_back(run)),
+    ]
+
+
+def find_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
+    """Finished runs that an md5 of a model, a run id or a version number names. Raises InputError if there are none."""
+    version = next((v for v in versions if str(v.version) == key.removeprefix("v")), None)
+    clause = f"tags.`dvc.model_md5` = '{key}'"
+    if version:
+        clause = f"attributes.run_id = '{version.run_id}'"
+    elif len(key) == 32 and tracking.has_run(key):
+        clause = f"attributes.run_id = '{key}'"
+    elif not key.isalnum():
+        clause = "attributes.run_id = 'none'"
+    found = mlflow.search_runs(
+        experiment_names=[tracking.EXPERIMENT],
+        filter_string=f"attributes.status = 'FINISHED' and {clause}",
+        output_format="list",
+    )
+    if not found:
+        known = registry.name_versions(versions)
+        raise InputError(f"{key!r} is no md5 of a model, run id or version in MLflow; versions: {known}")
+    return found
+
+
+def show(key: str) -> None:
+    versions = registry.list_versions()
+    for run in find_runs(key, versions):
+        print("\n".join(describe_run(run, versions)))
+
+
+def list_promotions() -> None:
+    """Every promotion, oldest first: when, which version, which model, why."""
+    versions = registry.list_versions()
+    promotions = sorted(
+        (tag.removeprefix(registry.PROMOTED), version, why)
+        for version in versions
+        for tag, why in version.tags.items()
+        if tag.startswith(registry.PROMOTED)
+    )
+    for when, version, why in promotions:
+        now = f"  ← {registry.PRODUCTION}" if when == promotions[-1][0] else ""
+        print(f"{when[:19]}Z  version {version.version}  {version.tags.get('dvc.stage', '')}  {why}{now}")
+    if not promotions:
+        print("nothing was promoted yet")
+
+
+def roll_back(number: str | None) -> None:
+    """Put a version, or the one that was Production before, back into Production, and keep the present one out.
+
+    Raises InputError if there is no such version.
+    """
+    versions = registry.list_versions()
+    production = registry.find_production(versions)
+    if production is None:
+        raise InputError("nothing is in Production, so there is nothing to roll back")
+    target = (
+        next((v for v in versions if str(v.version) == number), None) if number else find_previous(versions, production)
+    )
+    if target is None:
+        known = registry.name_versions(versions)
+        wanted = f"there is no version {number}" if number else "no other version was in Production before"
+        raise InputError(f"{wanted}; versions: {known}")
+    if target.version == production.version:
+        raise InputError(f"version {target.version} is in Production already")
+    with tracking.lock_store():
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z"
+        registry.reject(production, f"{now}, for version {target.version}")
+        registry.promote(target, f"Rolled back by hand from version {production.version}.")
+    print(f"{registry.REGISTERED_MODEL}: version {target.version} → Production, in place of {production.version}.")
+    print(f"Version {production.version} stays out until `python -m stages.history rollback {production.version}`.")
+
+
+def find_previous(versions: list[ModelVersion], production: ModelVersion) -> ModelVersion | None:
+    """The version, other than the present one, that was promoted last."""
+    promoted = [
+        (max(tag for tag in version.tags if tag.startswith(registry.PROMOTED)), int(version.version), version)
+        for version in versions
+        if version.version != production.version and any(tag.startswith(registry.PROMOTED) for tag in version.tags)
+    ]
+    return max(promoted)[2] if promoted else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.history", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    shown = commands.add_parser(
+        "show", help="from a run, version or model md5 to the other side, and back to its files"
+    )
+    shown.add_argument("key", help="md5 of a DVC model, MLflow run id, or version number")
+    commands.add_parser("list", help="every promotion: when, which version, why")
+    rolled = commands.add_parser("rollback", help="put an earlier version back into Production")
+    rolled.add_argument("version", nargs="?", help="its number; without it, the one that was Production before")
+    arguments = parser.parse_args()
+    tracking.connect()
+    if arguments.command == "show":
+        show(arguments.key)
+    elif arguments.command == "list":
+        list_promotions()
+    else:
+        roll_back(arguments.version)
+
+
+if __name__ == "__main__":
+    run_stage(main)
