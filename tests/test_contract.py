@@ -124,4 +124,4 @@ def test_faulty_dictionary_is_refused(tmp_path, text, words):
 
 
 def test_target_from_params_takes_the_place_of_the_dictionarys():
-    assert read_dictionary("data/dictionary.yaml", "GrLivArea")["target"] == "GrLivArea"
+    assert read_dictionary("data/dictionary.yaml", "LotArea")["target"] == "LotArea"

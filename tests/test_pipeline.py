@@ -1,16 +1,231 @@
-"""The whole pipeline, as a person runs it, on the real table."""
+"""The whole pipeline as a person runs it: the real table, the real dvc, the real mlflow."""
 
+import hashlib
+import json
+
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+import yaml
+
+from tests.conftest import ROOT, copy_project
 
 pytestmark = pytest.mark.slow
 
-RUNS = {
-    "Linear Regression",
-    "Ridge Regression",
-    "Lasso Regression",
-    "Decision Tree",
-    "Random Forest",
-    "Gradient Boosting",
-    "XGBoost",
-    "LightGBM",
+# The mission's table: test RMSE and R² that each model must beat on the 292 test rows.
+MISSION = {
+    "Linear Regression": (34_568, 0.8234),
+    "Ridge Regression": (32_457, 0.8456),
+    "Lasso Regression": (33_235, 0.8398),
+    "Decision Tree": (38_123, 0.7956),
+    "Random Forest": (28_457, 0.8734),
+    "Gradient Boosting": (29_123, 0.8678),
+    "XGBoost": (25_123, 0.8956),
+    "LightGBM": (26_235, 0.8912),
 }
+SIX = {f"{part}_{metric}" for part in ("train", "test") for metric in ("rmse", "mae", "r2")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A fresh copy after `dvc repro`: eight models from nothing."""
+    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    project.printed = project.run("dvc", "repro", "--force")
+    return project
+
+
+def find_runs(project, **kwargs):
+    mlflow.set_tracking_uri(project.store)
+    return mlflow.search_runs(experiment_names=["House-Prices-Regression"], output_format="list", **kwargs)
+
+
+def read_metrics(project, name):
+    return json.loads((project.root / "metrics" / f"{name}.json").read_text())
+
+
+def test_committed_results_are_those_of_the_committed_code(finished):
+    changed = finished.run("git", "status", "--porcelain").stdout
+    assert changed == "", (
+        f"dvc repro --force changed what git has:\n{changed}\n{finished.run('git', 'diff').stdout[:3000]}"
+    )
+
+
+def test_no_library_warns_on_a_normal_run(finished):
+    assert "warning" not in (finished.printed.stdout + finished.printed.stderr).lower()
+
+
+def test_eight_finished_runs_with_the_missions_names(finished):
+    runs = find_runs(finished)
+    assert {run.info.run_name for run in runs} == set(MISSION)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        assert set(run.data.metrics) >= SIX | {"fit_seconds", "predict_seconds_per_row"}
+        assert run.data.params["model_name"] == run.info.run_name
+
+
+def test_every_model_beats_its_row_of_the_missions_table(finished):
+    names = yaml.safe_load((finished.root / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
+    for metrics in (read_metrics(finished, name) for name in names):
+        rmse, r2 = MISSION[metrics["model"]]
+        assert metrics["test_rmse"] < rmse
+        assert metrics["test_r2"] > r2
+
+
+def test_run_holds_params_dataset_signature_and_safe_model(finished):
+    run = next(run for run in find_runs(finished) if run.info.run_name == "XGBoost")
+    section = yaml.safe_load((finished.root / "params.yaml").read_text())["xgboost"]
+    assert {key: run.data.params[key] for key in section} == {key: str(value) for key, value in section.items()}
+    dataset = run.inputs.dataset_inputs[0].dataset
+    assert dataset.digest == hashlib.md5((finished.root / "data/raw/train.csv").read_bytes()).hexdigest()
+    model = mlflow.models.get_model_info(f"runs:/{run.info.run_id}/model")
+    assert {str(column.type) for column in model.signature.inputs} == {"DataType.double", "DataType.string"}
+    assert model.flavors["sklearn"]["serialization_format"] == "skops"
+    assert model.saved_input_example_info
+
+
+def test_production_is_the_best_current_model_and_predicts_raw_rows(finished):
+    champion = json.loads((finished.root / "metrics/champion.json").read_text())
+    mlflow.set_tracking_uri(finished.store)
+    (version,) = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")
+    assert version.current_stage == "Production"
+    assert mlflow.get_run(version.run_id).info.run_name == champion["model"]
+    model = mlflow.pyfunc.load_model("models:/HousePricesPredictor/Production")
+    schema = model.metadata.get_input_schema()
+    types = dict(zip(schema.input_names(), schema.pandas_types(), strict=True))
+    prices = model.predict(pd.read_csv(ROOT / "data/raw/test.csv", dtype=types))
+    assert len(prices) == 1459
+    assert np.isfinite(prices).all()
+    assert (prices > 10_000).all()
+
+
+def test_another_repro_changes_nothing(finished):
+    before = (finished.root / "dvc.lock").read_bytes(), len(find_runs(finished))
+    printed = finished.run("dvc", "repro").stdout
+    assert "already" in printed
+    assert before == ((finished.root / "dvc.lock").read_bytes(), len(find_runs(finished)))
+    assert len(mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")) == 1
+
+
+def test_one_parameter_runs_its_model_and_register_and_nothing_else(finished):
+    printed = finished.run("dvc", "exp", "run", "-S", "xgboost.max_depth=2", "-S", "xgboost.n_estimators=50").stdout
+    ran = [line for line in printed.splitlines() if line.startswith("> ")]
+    assert ran == ["> python -m stages.train xgboost", "> python -m stages.register"]
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout")
+
+
+def test_another_table_needs_only_a_dictionary_of_one_line(project):
+    rng = np.random.default_rng(0)
+    size, colour = rng.uniform(1, 9, 400), rng.choice(["red", "blue", None], 400)
+    table = pd.DataFrame(
+        {"size": size, "colour": colour, "new": rng.random(400) > 0.5, "cost": 10 + 5 * size + 3 * (colour == "red")}
+    )
+    table.loc[3, "size"] = None
+    table.to_csv(project.root / "data/raw/toys.csv", index=False)
+    (project.root / "data/toys.yaml").write_text("target: cost\n")
+    project.keep_models("ridge", "decision_tree", "lightgbm")
+    project.commit()
+    done = project.run("dvc", "exp", "run", "-S", "data.path=data/raw/toys.csv", "-S", "data.dictionary=data/toys.yaml")
+    assert "Ridge Regression" in done.stdout
+    assert read_metrics(project, "ridge")["test_r2"] > 0.8
+
+
+BAD_TABLES = {
+    "empty file": (lambda path: path.write_text(""), "empty"),
+    "header only": (lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"), "no rows"),
+    "not a table": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff"), "not a table"),
+    "three rows": (lambda path: path.write_text("\n".join(path.read_text().splitlines()[:4]) + "\n"), "holds no value"),
+    "text for a number": (lambda path: path.write_text(path.read_text().replace(",8450,", ",big,")), "'big'"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TABLES)
+def test_bad_table_leaves_everything_as_it_was(small_finished, fault):
+    spoil, words = BAD_TABLES[fault]
+    kept = take_state(small_finished)
+    spoil(small_finished.root / "data/raw/train.csv")
+    done = small_finished.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    small_finished.run("git", "checkout", "--quiet", "data")
+    assert take_state(small_finished) == kept
+
+
+def test_missing_table_is_named(small_finished):
+    """DVC itself stops here, after it took prepare's outputs away: `dvc checkout` brings them back."""
+    kept = take_state(small_finished)
+    (small_finished.root / "data/raw/train.csv").unlink()
+    by_hand = small_finished.stage("prepare", check=False)
+    assert (by_hand.returncode, by_hand.stderr) == (1, "error: data/raw/train.csv: no such file\n")
+    by_dvc = small_finished.run("dvc", "repro", check=False)
+    assert "data/raw/train.csv" in by_dvc.stderr
+    small_finished.run("git", "checkout", "--quiet", "data")
+    small_finished.run("dvc", "checkout")
+    assert take_state(small_finished) == kept
+
+
+BAD_PARAMS = {
+    "test_size": ({"data": {"test_size": 1.5}}, "data.test_size = 1.5"),
+    "too few test rows": ({"data": {"test_size": 0.0001}}, "leave 1459 to train on and 1 to test on"),
+    "hyperparameter": ({"ridge": {"alpha": "much"}}, "ridge.alpha = 'much'"),
+    "metric": ({"register": {"metric": "test_r3"}}, "known: train_rmse"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_PARAMS)
+def test_bad_parameter_leaves_everything_as_it_was(small_finished, fault):
+    changes, words = BAD_PARAMS[fault]
+    kept = take_state(small_finished)
+    small_finished.set_params(**changes)
+    done = small_finished.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    small_finished.run("git", "checkout", "--quiet", "params.yaml")
+    assert take_state(small_finished) == kept
+
+
+def test_unreachable_store_is_named_and_no_model_is_lost(small_finished):
+    kept = take_state(small_finished)
+    small_finished.set_params(ridge={"alpha": 3.0})
+    small_finished.env["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    done = small_finished.run("dvc", "repro", check=False, timeout=60)
+    del small_finished.env["MLFLOW_TRACKING_URI"]
+    assert done.returncode != 0
+    assert "http://127.0.0.1:9" in done.stderr
+    assert take_state(small_finished) == kept
+    small_finished.run("git", "checkout", "--quiet", "params.yaml")
+
+
+def test_unknown_model_lists_the_known(small_finished):
+    done = small_finished.stage("train", "svm", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown model 'svm'; known: linear")
+
+
+@pytest.fixture(scope="module")
+def small_finished(tmp_path_factory):
+    """Two quick models, trained and committed."""
+    project = copy_project(tmp_path_factory.mktemp("small") / "project")
+    project.keep_models("ridge", "decision_tree")
+    project.set_params(fit={"cv_folds": 0}, decision_tree={"criterion": "squared_error"})
+    project.run("dvc", "repro")
+    project.commit("two models")
+    return project
+
+
+def take_state(project):
+    """Every output's bytes, the lock, and what MLflow has of finished runs and versions."""
+    files = [
+        p
+        for folder in ("data/prepared", "models", "metrics", "plots")
+        for p in sorted((project.root / folder).rglob("*"))
+    ]
+    hashes = {
+        str(p): hashlib.md5(p.read_bytes()).hexdigest() for p in [*files, project.root / "dvc.lock"] if p.is_file()
+    }
+    runs = sorted(run.info.run_id for run in find_runs(project, filter_string="attributes.status = 'FINISHED'"))
+    versions = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")
+    return hashes, runs, sorted((v.version, v.current_stage) for v in versions)

@@ -1,0 +1,64 @@
+"""Splitting and encoding: every row once, and nothing learnt from the test rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.edge import InputError
+from stages.params import Data, read_section
+from stages.prepare import mark_outliers, prepare_tables, split_rows
+
+
+@pytest.fixture(scope="module")
+def prepared(houses, dictionary):
+    return prepare_tables(houses, dictionary, read_section(Data))
+
+
+def test_split_is_80_20_and_no_house_is_on_both_sides(prepared, houses):
+    tables, _ = prepared
+    train, test = set(tables["X_train"].index), set(tables["X_test"].index)
+    assert (len(train), len(test)) == (1168, 292)
+    assert not train & test
+    assert train | test == set(houses.index)
+    assert {524, 1299} <= train
+    assert {692, 899, 1047} <= test
+
+
+def test_tables_share_their_rows(prepared):
+    tables, _ = prepared
+    for part in ("train", "test"):
+        assert tables[f"rows_{part}"].index.equals(tables[f"X_{part}"].index)
+        assert tables[f"rows_{part}"].index.equals(tables[f"y_{part}"].index)
+
+
+def test_outliers_are_marked_and_kept(prepared):
+    tables, _ = prepared
+    assert tables["y_train"].query("outlier").index.sort_values().tolist() == [524, 1299]
+    assert not tables["y_test"]["outlier"].any()
+
+
+def test_encoder_learns_nothing_from_the_test_rows(houses, dictionary, prepared):
+    tables, encoder = prepared
+    spoiled = houses.copy()
+    test = tables["X_test"].index
+    spoiled.loc[test, "LotFrontage"] = 999.0
+    spoiled.loc[test, "MSZoning"] = "RP"
+    _, again = prepare_tables(spoiled, dictionary, read_section(Data))
+    assert again.columns_ == encoder.columns_
+
+
+def test_another_seed_gives_another_split(houses):
+    first, _ = split_rows(houses, 0.2, 1)
+    second, _ = split_rows(houses, 0.2, 2)
+    assert set(first.index) != set(second.index)
+
+
+@pytest.mark.parametrize("n_rows", [2, 3])
+def test_too_few_rows_to_split_is_refused(houses, n_rows):
+    with pytest.raises(InputError, match="each needs at least 2"):
+        split_rows(houses.head(n_rows), 0.5 if n_rows == 2 else 0.2, 1)
+
+
+def test_rule_that_names_no_column_is_refused():
+    with pytest.raises(InputError, match="'Size > 3' is not a rule"):
+        mark_outliers(pd.DataFrame({"size": np.arange(3)}), "Size > 3")

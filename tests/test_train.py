@@ -1,0 +1,76 @@
+"""Fitting, scoring and cross-validation, on tables small enough to follow."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression
+
+from stages.background import run_aside
+from stages.edge import InputError
+from stages.features import Encoder
+from stages.params import Fit
+from stages.train import check_against_median, cross_validate, fit_estimator
+
+FIT = Fit(log_target=True, drop_outliers=True, cv_folds=4, threads=1, seed=1)
+
+
+@pytest.fixture
+def table():
+    size = np.arange(1.0, 41.0)
+    rows = pd.DataFrame({"size": size})
+    y = pd.DataFrame({"target": 1000 * size, "outlier": False})
+    y.loc[39] = [5.0, True]  # a row that would bend the line
+    return rows, y
+
+
+def test_outlier_bends_the_fit_only_if_kept(table):
+    rows, y = table
+    straight = fit_estimator(LinearRegression(), rows, y, drop_outliers=True)
+    bent = fit_estimator(LinearRegression(), rows, y, drop_outliers=False)
+    assert straight.coef_[0] == pytest.approx(1000)
+    assert bent.coef_[0] < 990
+
+
+def test_folds_score_every_row_and_keep_outliers_out_of_the_fits(table):
+    rows, y = table
+    scores = cross_validate(Encoder({"target": "y"}), LinearRegression(), rows, y, FIT)
+    assert scores["cv_rmsle_inliers"] == pytest.approx(0, abs=1e-5)
+    assert scores["cv_rmse"] == pytest.approx(39_995 / np.sqrt(40), rel=1e-3)
+
+
+def test_encoder_of_a_fold_never_sees_the_rows_held_out(table):
+    rows, y = table
+    seen = []
+
+    class Spy(Encoder):
+        def fit(self, rows, y=None):
+            seen.append(set(rows.index))
+            return super().fit(rows, y)
+
+    cross_validate(Spy({"target": "y"}), LinearRegression(), rows, y, FIT)
+    assert len(seen) == 4
+    assert all(len(fold) <= 30 for fold in seen)
+
+
+def test_no_folds_no_scores(table):
+    rows, y = table
+    assert (
+        cross_validate(Encoder({"target": "y"}), DummyRegressor(), rows, y, FIT.model_copy(update={"cv_folds": 0}))
+        == {}
+    )
+
+
+def test_model_no_better_than_the_median_is_refused():
+    y = pd.DataFrame({"target": [1.0, 2.0, 9.0]})
+    tables = {"y_train": y, "y_test": y}
+    with pytest.raises(InputError, match="Ridge Regression is no better than the median"):
+        check_against_median({"test_rmse": 100.0}, tables, "ridge")
+    check_against_median({"test_rmse": 0.1}, tables, "ridge")
+
+
+def test_work_aside_gives_its_result_and_a_failure_is_not_silent():
+    with run_aside(sum, [1, 2]) as find:
+        assert find() == 3
+    with run_aside(int, "no number") as find, pytest.raises(EOFError):
+        find()
