@@ -169,12 +169,13 @@ def main() -> None:
     rolled.add_argument("version", nargs="?", help="its number; without it, the one that was Production before")
     arguments = parser.parse_args()
     tracking.connect()
-    if arguments.command == "show":
-        show(arguments.key)
-    elif arguments.command == "list":
-        list_promotions()
-    else:
-        roll_back(arguments.version)
+    with tracking.explain_store_errors():
+        if arguments.command == "show":
+            show(arguments.key)
+        elif arguments.command == "list":
+            list_promotions()
+        else:
+            roll_back(arguments.version)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def main() -> None:
     ranked = sorted(scores, key=lambda name: scores[name][settings.metric], reverse=greater_is_better)
     champion, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else ranked[0]
     tracking.connect()
-    with tracking.lock_store():
+    with tracking.explain_store_errors(), tracking.lock_store():
         for title in tracking.close_abandoned_runs():
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
         runs = mirror_runs(scores)

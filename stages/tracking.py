@@ -68,17 +68,23 @@ def connect() -> str:
     if uri:
         check_reachable(uri)
     mlflow.set_tracking_uri(uri or f"sqlite:///{ROOT / 'mlflow.db'}?timeout=60")
-    try:
-        with lock_store():  # several processes must not create the tables at once
-            experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-            return experiment.experiment_id if experiment else create_experiment(local=not uri)
-    except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow at {describe_store()} does not answer as it should: {first_line(error)}") from None
+    with explain_store_errors(), lock_store():  # several processes must not create the tables at once
+        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+        return experiment.experiment_id if experiment else create_experiment(local=not uri)
 
 
 def lock_store() -> FileLock:
-    """One process at a time creates tables, or changes the registry."""
-    return FileLock(ROOT / "mlflow.db.lock")
+    """One process at a time creates tables, or changes the registry; within a process it can be held twice."""
+    return FileLock(ROOT / "mlflow.db.lock", is_singleton=True)
+
+
+@contextmanager
+def explain_store_errors() -> Iterator[None]:
+    """What the store cannot do, as an InputError that names the store."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise InputError(f"MLflow at {describe_store()} does not answer as it should: {first_line(error)}") from None
 
 
 def create_experiment(local: bool) -> str:
