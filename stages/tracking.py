@@ -152,7 +152,8 @@ def open_run(name: str, title: str) -> Iterator[Callable[["Pipeline", dict[str, 
 def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
     """Start the run of a model and give its id. It stays RUNNING until `finish_run`."""
     tags = describe_origin(name) | ({"dvc.rebuilt": "true"} if rebuilt else {})
-    run = mlflow.MlflowClient().create_run(connect(), run_name=title, tags=tags)
+    experiment_id = connect()  # before the client, which keeps the store that it finds
+    run = mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags)
     return run.info.run_id
 
 
