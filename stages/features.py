@@ -82,17 +82,19 @@ class LogSkewed(TransformerMixin, BaseEstimator):
     """Log(1 + x) of the columns that are skewed in the training rows, for models that are linear in their inputs.
 
     A column is skewed if its sample skewness exceeds `threshold`, nothing in it is negative, and it is more than
-    a 0/1 flag. Values far outside the training rows are drawn in to one training range beyond it, so that no
-    input, however absurd, gives an infinite price.
+    a 0/1 flag. Values beyond the training rows count as at most `margin` times their range beyond it: a line drawn
+    on far past its data priced the largest houses up to six times too high, and no input may give an infinite price.
     """
 
-    def __init__(self, threshold: float = 0.75) -> None:
+    def __init__(self, threshold: float = 0.75, margin: float = 0.25) -> None:
         self.threshold = threshold
+        self.margin = margin
 
     def fit(self, X: np.ndarray, y: object = None) -> Self:
         """Learn ranges and skewness from (n_rows, n_features)."""
         low, high = X.min(axis=0), X.max(axis=0)
-        self.low_, self.high_ = low - (high - low), high + (high - low)
+        reach = self.margin * (high - low)
+        self.low_, self.high_ = low - reach, high + reach
         centred = X - X.mean(axis=0)
         spread = np.maximum(X.std(axis=0), np.finfo(float).tiny)
         skewness = np.abs(np.mean((centred / spread) ** 3, axis=0))

@@ -58,8 +58,8 @@ SERVED_WITH = ["mlflow", "numpy", "pandas", "scikit-learn", "skops"]
 BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
 
 
-def connect() -> str:
-    """Point MLflow at the project's store, with the experiment in it, and give the experiment's id.
+def connect(experiment: str = EXPERIMENT) -> str:
+    """Point MLflow at the project's store, with an experiment in it, and give the experiment's id.
 
     The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
     within the temporary folder of a DVC experiment. Raises InputError if it cannot be reached.
@@ -69,8 +69,8 @@ def connect() -> str:
         check_reachable(uri)
     mlflow.set_tracking_uri(uri or f"sqlite:///{ROOT / 'mlflow.db'}?timeout=60")
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
-        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-        return experiment.experiment_id if experiment else create_experiment(local=not uri)
+        found = mlflow.get_experiment_by_name(experiment)
+        return found.experiment_id if found else create_experiment(experiment, local=not uri)
 
 
 def lock_store() -> FileLock:
@@ -87,10 +87,10 @@ def explain_store_errors() -> Iterator[None]:
         raise InputError(f"MLflow at {describe_store()} does not answer as it should: {first_line(error)}") from None
 
 
-def create_experiment(local: bool) -> str:
-    """The experiment, marked so that MLflow's page opens on model training, not on language models."""
+def create_experiment(name: str, local: bool) -> str:
+    """An experiment, marked so that MLflow's page opens on model training, not on language models."""
     return mlflow.create_experiment(
-        EXPERIMENT,
+        name,
         artifact_location=(ROOT / "mlruns").as_uri() if local else None,
         tags={"mlflow.experimentKind": "custom_model_development"},
     )

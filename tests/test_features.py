@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.features import Encoder
+from stages.features import Encoder, LogSkewed
 
 
 @pytest.fixture
@@ -90,3 +90,16 @@ def test_same_rows_give_the_same_bytes(dictionary, houses, tmp_path):
     for name in ("first", "second"):
         joblib.dump(Encoder(dictionary).fit(houses), tmp_path / name)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_skewed_columns_are_logged_and_flags_are_not():
+    X = np.column_stack([np.geomspace(1, 1000, 50), np.arange(50.0), np.arange(50) == 7])
+    unskewed = LogSkewed().fit(X)
+    assert unskewed.skewed_.tolist() == [True, False, False]
+    np.testing.assert_allclose(unskewed.transform(X)[:, 0], np.log1p(X[:, 0]))
+
+
+def test_values_beyond_the_training_rows_are_drawn_in():
+    X = np.arange(0.0, 101.0).reshape(-1, 1)
+    unskewed = LogSkewed(margin=0.25).fit(X)
+    assert unskewed.transform(np.array([[1e12], [-1e12], [110.0]])).ravel().tolist() == [125, -25, 110]

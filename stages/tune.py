@@ -1,0 +1,162 @@
+"""Search for a model's hyperparameters by repeated cross-validation on the training rows.
+
+Reads   params.yaml, data/prepared/ (training rows only)
+Writes  optuna.db (a search goes on where it stopped), one MLflow run with a nested run for each trial, and the
+        winner into the model's section of params.yaml, if it is better than what stands there
+
+    python -m stages.tune xgboost --trials 50
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import mlflow
+import numpy as np
+import optuna
+from ruamel.yaml import YAML
+from threadpoolctl import threadpool_limits
+
+from stages import tracking
+from stages.edge import InputError, run_stage
+from stages.files import PREPARED, write_whole
+from stages.models import MODELS, build_estimator, build_regressor
+from stages.params import Fit, read_section, read_yaml
+from stages.train import cross_validate, read_tables
+
+TUNING = "House-Prices-Tuning"  # an experiment of its own: the main one holds what DVC holds
+
+# What is searched, and where: (smallest, largest, on a log scale); a list is a choice.
+SPACES: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "ridge": {"alpha": (1.0, 200.0, True)},
+    "lasso": {"alpha": (0.0003, 0.03, True)},
+    "decision_tree": {
+        "min_samples_leaf": (4, 24, False),
+        "max_depth": (5, 20, False),
+        "max_features": (0.3, 1.0, False),
+    },
+    "random_forest": {"max_features": (0.1, 0.6, False), "min_samples_leaf": (1, 5, False)},
+    "gradient_boosting": {
+        "learning_rate": (0.02, 0.1, True),
+        "max_depth": (2, 5, False),
+        "min_samples_leaf": (3, 20, False),
+        "subsample": (0.4, 1.0, False),
+        "max_features": ["sqrt", "log2", 0.2],
+    },
+    "xgboost": {
+        "learning_rate": (0.01, 0.1, True),
+        "max_depth": (2, 5, False),
+        "min_child_weight": (1.0, 10.0, True),
+        "subsample": (0.4, 1.0, False),
+        "colsample_bynode": (0.05, 0.5, True),
+        "reg_lambda": (0.3, 10.0, True),
+    },
+    "lightgbm": {
+        "learning_rate": (0.01, 0.1, True),
+        "num_leaves": (3, 12, False),
+        "min_child_samples": (3, 20, False),
+        "subsample": (0.4, 1.0, False),
+        "feature_fraction_bynode": (0.05, 0.5, True),
+        "reg_lambda": (0.1, 10.0, True),
+    },
+}
+
+
+def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
+    """One point of a search space."""
+    values: dict[str, Any] = {}
+    for key, where in space.items():
+        if isinstance(where, list):
+            values[key] = trial.suggest_categorical(key, where)
+        elif isinstance(where[0], int):
+            values[key] = trial.suggest_int(key, where[0], where[1], log=where[2])
+        else:
+            values[key] = float(f"{trial.suggest_float(key, where[0], where[1], log=where[2]):.3g}")
+    return values
+
+
+def score_section(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
+    """Mean cross-validated RMSLE, without the outlier rows, over folds drawn with consecutive seeds."""
+    tables = read_tables()
+    encoder = joblib.load(PREPARED / "encoder.joblib")
+    estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
+    folds = max(fit.cv_folds, 2)
+    scores = [
+        cross_validate(
+            encoder,
+            estimator,
+            tables["rows_train"],
+            tables["y_train"],
+            fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": folds}),
+        )["cv_rmsle_inliers"]
+        for repeat in range(repeats)
+    ]
+    return float(np.mean(scores))
+
+
+def try_section(trial: optuna.Trial, name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
+    """One trial: a section with some of its values replaced, scored, and logged as a nested run."""
+    tried = {**section, **suggest(trial, SPACES[name])}
+    with mlflow.start_run(run_name=f"trial {trial.number}", nested=True):
+        score = score_section(name, tried, fit, repeats)
+        mlflow.log_params(tried)
+        mlflow.log_metric("cv_rmsle_inliers", score)
+    print(f"tune@{name}: trial {trial.number}: {score:.5f} with {tried}", flush=True)
+    return score
+
+
+def write_section(name: str, values: dict[str, Any], path: str = "params.yaml") -> None:
+    """Put values into a section of params.yaml; comments and order stay."""
+    yaml = YAML()
+    yaml.width = 120
+    content = yaml.load(Path(path).read_text())
+    content[name].update(values)
+    with write_whole(path) as part, part.open("w") as file:
+        yaml.dump(content, file)
+
+
+def tune(name: str, trials: int, repeats: int) -> None:
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+    if not SPACES[name]:
+        raise InputError(f"{MODELS[name].title} has nothing to search")
+    fit, section = read_section(Fit), read_yaml("params.yaml")[name]
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(study_name=name, storage="sqlite:///optuna.db", load_if_exists=True)
+    study.sampler = optuna.samplers.TPESampler(
+        seed=fit.seed + len(study.trials)
+    )  # a search that goes on tries new points
+    with threadpool_limits(fit.threads):
+        present = score_section(name, section, fit, repeats)
+        print(
+            f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
+            flush=True,
+        )
+        with mlflow.start_run(experiment_id=tracking.connect(TUNING), run_name=f"Tune {MODELS[name].title}"):
+            objective = partial(try_section, name=name, section=section, fit=fit, repeats=repeats)
+            study.optimize(objective, n_trials=trials)
+            mlflow.log_metric("cv_rmsle_inliers", study.best_value)
+    best = suggest(optuna.trial.FixedTrial(study.best_params), SPACES[name])  # type: ignore[arg-type]
+    if study.best_value < present:
+        write_section(name, best)
+        print(f"tune@{name}: {study.best_value:.5f} beats {present:.5f}; written into params.yaml: {best}")
+    else:
+        print(f"tune@{name}: {len(study.trials)} trials, none better than {present:.5f}; params.yaml stays")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help=f"one of {', '.join(MODELS)}")
+    parser.add_argument("--trials", type=int, default=30, help="how many more to try (default 30)")
+    parser.add_argument("--repeats", type=int, default=3, help="how often the folds are drawn anew (default 3)")
+    arguments = parser.parse_args()
+    tune(arguments.model, arguments.trials, arguments.repeats)
+
+
+if __name__ == "__main__":
+    run_stage(main)
