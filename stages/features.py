@@ -187,8 +187,13 @@ def find_levels(
     if not isinstance(levels, dict):
         levels = {level: position for position, level in enumerate(levels)}
     if isinstance(column.dtype, pd.CategoricalDtype):
-        positions = [levels.get(level, other) for level in column.cat.categories]
-        return np.array([*positions, missing])[column.cat.codes]
+        codes, found = column.cat.codes.to_numpy(), column.cat.categories
+    elif len(column) > 500:  # worth the while to look each level up once
+        codes, found = pd.factorize(column)
+    else:
+        codes, found = None, None
+    if codes is not None:
+        return np.array([*(levels.get(level, other) for level in found), missing])[codes]
     return np.array([missing if is_missing(v) else levels.get(v, other) for v in column.tolist()], dtype=int)
 
 
