@@ -136,20 +136,22 @@ def list_marks(chunk: Chunk) -> pd.DataFrame:
     """One line for each value outside its range or levels."""
     ids = chunk.ids
     tables = [
-        pd.DataFrame({ids.name: ids.iloc[m.positions], "column": m.column, "value": m.values, "rule": m.rule})
-        for m in chunk.marks
+        pd.DataFrame(
+            {ids.name: ids.iloc[mark.positions], "column": mark.column, "value": mark.found, "rule": mark.rule}
+        )
+        for mark in chunk.marks
     ]
     return pd.concat(tables).sort_index(kind="stable")
 
 
 def list_rejects(chunk: Chunk) -> pd.DataFrame:
     """The rows with a fault as the file has them, with one more column that says what to put right."""
-    bad = np.flatnonzero(flag_rows(chunk.faults, len(chunk.rows)))
+    bad = np.flatnonzero(flag_rows(chunk.faults, len(chunk.rows))).tolist()
     reasons: dict[int, list[str]] = {position: [] for position in bad}
     for fault in chunk.faults:
         for position in fault.positions:
-            reasons[position].append(f"{fault.column} {fault.rule}")
-    rows = chunk.batch.take(bad).to_pandas().assign(fault=["; ".join(reasons[position]) for position in bad])
+            reasons[int(position)].append(f"{fault.column} {fault.rule}")
+    rows = chunk.batch.take(bad).to_pandas().assign(fault=["; ".join(reason) for reason in reasons.values()])
     lines = pd.DataFrame({"fault": [f"{CELLS}, found {line}" for line in chunk.lines]})
     return pd.concat([rows, lines.reindex(columns=rows.columns)]) if chunk.lines else rows
 
@@ -164,13 +166,13 @@ def price_chunks(
     target = pipeline["encoder"].dictionary["target"]
     for chunk in chunks:
         for fault in chunk.faults:
-            faults.add(fault.column, fault.rule, fault.values, chunk.ids.iloc[fault.positions].tolist())
+            faults.add(fault.column, fault.rule, fault.found, chunk.ids.iloc[fault.positions].tolist())
         if chunk.lines:
             faults.add("line", CELLS, chunk.lines, ["unknown"] * len(chunk.lines))
         if rejects is None and faults.rules:
             continue
         ids, rows = chunk.ids, chunk.rows
-        if chunk.faults or chunk.lines:
+        if rejects and (chunk.faults or chunk.lines):
             rejects.add(list_rejects(chunk))
             good = ~flag_rows(chunk.faults, len(rows))
             ids, rows = ids[good].astype(np.int64), rows[good]
@@ -191,8 +193,12 @@ def write_prices(path: Path, prices: Iterable[pd.DataFrame]) -> int:
         for frame in prices:
             table = pa.Table.from_pandas(frame, preserve_index=False)
             if writer is None:
-                options = {} if path.suffix == ".parquet" else {"write_options": csv.WriteOptions(quoting_style="none")}
-                writer = (pq.ParquetWriter if path.suffix == ".parquet" else csv.CSVWriter)(path, table.schema, **options)
+                options = (
+                    {} if path.suffix == ".parquet" else {"write_options": csv.WriteOptions(quoting_header="none")}
+                )
+                writer = (pq.ParquetWriter if path.suffix == ".parquet" else csv.CSVWriter)(
+                    path, table.schema, **options
+                )
             writer.write_table(table)
             count += len(frame)
     finally:

@@ -12,16 +12,12 @@ import argparse
 import asyncio
 import io
 import json
-import math
 import socket
-import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stages.contract import LARGEST
 from stages.edge import InputError, run_stage
-
-if TYPE_CHECKING:
-    from mlflow.types import Schema
 
 LIMIT = 16 * 2**20  # bytes of a request: about 10,000 houses as JSON; more is a case for stages.predict
 SHOWN = 5  # faults named in one answer
@@ -41,8 +37,11 @@ class RefusedError(Exception):
         self.status = status
 
 
-def guard(app: App, schema: "Schema", limit: int = LIMIT) -> App:
-    """MLflow's scoring app, reached only by requests that fit the model's signature, and with errors of one line."""
+def guard(app: App, numbers: dict[str, bool], limit: int = LIMIT) -> App:
+    """MLflow's scoring app, reached only by requests that fit the model, and with errors of one line.
+
+    numbers: the columns of the model's signature, and whether they hold numbers.
+    """
 
     async def guarded(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +50,7 @@ def guard(app: App, schema: "Schema", limit: int = LIMIT) -> App:
         try:
             if scope["path"] == "/invocations" and scope["method"] == "POST":
                 body = await read_body(receive, limit)
-                await asyncio.to_thread(check_request, body, find_content_type(scope), schema)
+                await asyncio.to_thread(check_request, body, find_content_type(scope), numbers)
                 receive = replay(body, receive)
         except RefusedError as refusal:
             await send_error(send, refusal.status, str(refusal))
@@ -130,13 +129,12 @@ async def send_error(send: Send, status: int, reason: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def check_request(body: bytes, content_type: str, schema: "Schema") -> None:
+def check_request(body: bytes, content_type: str, numbers: dict[str, bool]) -> None:
     """Raises RefusedError unless the body is JSON or CSV whose columns fit the signature."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("application/json", "text/csv"):
         found = f"found {kind}" if kind else "the request has none"
         raise RefusedError(415, f"content type must be application/json or text/csv; {found}")
-    numbers = {column.name: column.type.name == "double" for column in schema.inputs}
     columns = read_json_columns(body) if kind == "application/json" else read_csv_columns(body, numbers)
     missing = [name for name in numbers if name not in columns]
     if missing:
@@ -161,10 +159,8 @@ def find_fault(name: str, values: list[Any], number: bool) -> str:
         return f"{name}: must be {'a number' if number else 'text'} or null, found {values[row]!r:.50} in row {row + 1}"
     if number:
         for row, value in enumerate(values):
-            if value is not None and not abs(value) < math.inf:
-                return f"{name}: must be finite, found {value} in row {row + 1}"
-            if isinstance(value, int) and abs(value) > sys.float_info.max:
-                return f"{name}: too large a number in row {row + 1}"
+            if value is not None and not abs(value) <= LARGEST:
+                return f"{name}: must be finite and at most {LARGEST:g} in size, not so in row {row + 1}"
     return ""
 
 
@@ -181,7 +177,7 @@ def read_json_columns(body: bytes) -> dict[str, list[Any]]:
     except RecursionError:
         raise RefusedError(400, "not JSON that can be read: too many brackets inside each other") from None
     except ValueError as error:
-        raise RefusedError(400, f"not JSON: {str(error):.100}") from None
+        raise RefusedError(400, f"not JSON: {error!s:.100}") from None
     found = [key for key in FORMATS if key in content] if isinstance(content, dict) else []
     if len(found) != 1:
         raise RefusedError(400, f'the body must be {{"dataframe_records": [rows]}}, or one of {", ".join(FORMATS[1:])}')
@@ -196,6 +192,8 @@ def read_json_columns(body: bytes) -> dict[str, list[Any]]:
 
 
 def record_columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    if not rows:
+        raise RefusedError(400, "no rows")
     names = list(dict.fromkeys(name for row in rows for name in row))
     for number, row in enumerate(rows, start=1):
         if len(row) < len(names):
@@ -265,14 +263,20 @@ def main() -> None:
     bound = bind_port(args.host, args.port)
     host, port = bound.getsockname()
 
-    import uvicorn
-    from mlflow.pyfunc import scoring_server
-
     from stages.predict import find_uri, load_registered
 
     uri = find_uri(args.model)
     model = load_registered(uri, lambda mlflow, uri: mlflow.pyfunc.load_model(uri))
-    app = guard(scoring_server.init(model), model.metadata.get_input_schema())
+
+    import uvicorn
+    from mlflow.pyfunc import scoring_server
+    from mlflow.types import DataType
+
+    schema = model.metadata.get_input_schema()
+    numbers = {
+        name: kind == DataType.double for name, kind in zip(schema.input_names(), schema.input_types(), strict=True)
+    }
+    app = guard(scoring_server.init(model), numbers)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     print(f"serve: {uri} at http://{host}:{port}/invocations; Ctrl+C ends it", flush=True)
     server.run(sockets=[bound])
