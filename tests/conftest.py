@@ -123,3 +123,13 @@ def clone_project(origin: Project, target: Path, store: str | None = None) -> Pr
     clone.run("git", "config", "user.name", "Test")
     clone.run("git", "config", "user.email", "test@example.com")
     return clone
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory):
+    """A project with two quick models, run once for all tests that only use its Production model."""
+    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    project.keep_models("ridge", "decision_tree")
+    project.set_params(fit={"cv_folds": 0})
+    project.run("dvc", "repro")
+    return project
