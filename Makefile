@@ -1,13 +1,14 @@
 # Each target is a line that a person could type; README.md has the same lines for machines without make.
 PYTHON ?= python3
 JOBS ?= 1
+PRODUCTION = models:/HousePricesPredictor/Production
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast lint ui serve
+.PHONY: help setup repro test test-fast lint ui serve docker
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,4 +46,12 @@ ui: .venv/ready ## MLflow's pages at http://localhost:5000
 	mlflow ui --port 5000
 
 serve: .venv/ready ## the model in Production over REST at http://localhost:1234
-	mlflow models serve --model-uri models:/HousePricesPredictor/Production --env-manager local --port 1234
+	python -m stages.serve --port 1234
+
+docker: .venv/ready ## an image that serves the model; where no Docker engine runs, the Dockerfile for it
+	@if docker info > /dev/null 2>&1; then \
+		mlflow models build-docker --model-uri $(PRODUCTION) --name house-prices-predictor; \
+	else \
+		mlflow models generate-dockerfile --model-uri $(PRODUCTION) --output-directory docker && \
+		echo "No Docker engine runs here. Where one does: docker build -t house-prices-predictor docker"; \
+	fi

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stages.contract import Finding, check_chunk, describe_fault, read_chunks
+from stages.contract import LARGEST, Finding, check_chunk, describe_fault, read_chunks
 from stages.edge import InputError, run_stage
 from stages.files import write_whole
 
@@ -116,7 +116,7 @@ def check_file(path: str, encoder: "Encoder") -> Iterator[Chunk]:
         if id_name:
             values = rows[id_name].to_numpy()
             faults += check_ids(id_name, values, flag_rows(faults, len(rows)), seen)
-            unnamed = flag_rows([fault for fault in faults if fault.column == id_name], len(rows))
+            unnamed = ~(np.abs(values) <= LARGEST) | (values % 1 != 0)
             ids = pd.Series(np.where(unnamed, -1, values).astype(np.int64), name=id_name)
             if unnamed.any():
                 ids = ids.astype(object).where(~unnamed, [f"(row {row + 1})" for row in place])
@@ -146,12 +146,18 @@ def list_marks(chunk: Chunk) -> pd.DataFrame:
 
 def list_rejects(chunk: Chunk) -> pd.DataFrame:
     """The rows with a fault as the file has them, with one more column that says what to put right."""
+    import pyarrow as pa
+
     bad = np.flatnonzero(flag_rows(chunk.faults, len(chunk.rows))).tolist()
     reasons: dict[int, list[str]] = {position: [] for position in bad}
     for fault in chunk.faults:
         for position in fault.positions:
             reasons[int(position)].append(f"{fault.column} {fault.rule}")
-    rows = chunk.batch.take(bad).to_pandas().assign(fault=["; ".join(reason) for reason in reasons.values()])
+    rows = (
+        chunk.batch.take(pa.array(bad, pa.int64()))
+        .to_pandas()
+        .assign(fault=["; ".join(reason) for reason in reasons.values()])
+    )
     lines = pd.DataFrame({"fault": [f"{CELLS}, found {line}" for line in chunk.lines]})
     return pd.concat([rows, lines.reindex(columns=rows.columns)]) if chunk.lines else rows
 
@@ -221,7 +227,13 @@ def show_progress(priced: Iterable[tuple[pd.DataFrame, float]]) -> Iterator[pd.D
 
 
 def find_uri(model: str) -> str:
-    """What --model names, as MLflow's address: a stage or version of the registered model, @alias, or an address."""
+    """What --model names, as MLflow's address, with MLflow connected to the project's store.
+
+    model: a stage or version of the registered model, @alias, or an address of MLflow's.
+    """
+    from stages import tracking  # first: it sets what MLflow reads when it is imported
+
+    tracking.connect()
     from stages.registry import REGISTERED_MODEL
 
     if ":/" in model:
@@ -231,16 +243,14 @@ def find_uri(model: str) -> str:
 
 def load_registered(uri: str, load: Callable[[Any, str], Any]) -> Any:
     """The model at an address of MLflow's, as `load` gets it. Raises InputError if there is none."""
-    from stages import tracking  # first: it sets what MLflow reads when it is imported
-
-    tracking.connect()
     import mlflow
+
+    from stages.tracking import describe_store, first_line
 
     try:
         return load(mlflow, uri)
     except (mlflow.MlflowException, OSError) as error:
-        reason = tracking.first_line(error)[:200]
-        raise InputError(f"{uri}: no such model in {tracking.describe_store()}: {reason}") from None
+        raise InputError(f"{uri}: no such model in {describe_store()}: {first_line(error)[:200]}") from None
 
 
 def load_pipeline(model: str) -> "Pipeline":

@@ -4,8 +4,9 @@ Reads   the registered model
 Writes  nothing; answers at /invocations, /ping and /version as `mlflow models serve` does
 
 MLflow's server alone answers 500 to a request without content type or with deep brackets, puts tracebacks and the
-whole input into its errors, and takes NaN, Infinity, and true for a number. The guard checks a request before MLflow
-sees it, and every refusal is one line: {"error": "..."}.
+whole input into its errors, takes NaN, Infinity, and true for a number, and in the forms `inputs` and `instances` turns
+a missing text into the word None, which changes prices. The guard checks a request before MLflow sees it, hands those
+two forms on as `dataframe_split`, and every refusal is one line: {"error": "..."}.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def guard(app: App, numbers: dict[str, bool], limit: int = LIMIT) -> App:
         try:
             if scope["path"] == "/invocations" and scope["method"] == "POST":
                 body = await read_body(receive, limit)
-                await asyncio.to_thread(check_request, body, find_content_type(scope), numbers)
+                body = await asyncio.to_thread(check_request, body, find_content_type(scope), numbers)
                 receive = replay(body, receive)
         except RefusedError as refusal:
             await send_error(send, refusal.status, str(refusal))
@@ -129,13 +130,13 @@ async def send_error(send: Send, status: int, reason: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def check_request(body: bytes, content_type: str, numbers: dict[str, bool]) -> None:
-    """Raises RefusedError unless the body is JSON or CSV whose columns fit the signature."""
+def check_request(body: bytes, content_type: str, numbers: dict[str, bool]) -> bytes:
+    """The body as MLflow reads it rightly. Raises RefusedError unless it is JSON or CSV that fits the signature."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("application/json", "text/csv"):
         found = f"found {kind}" if kind else "the request has none"
         raise RefusedError(415, f"content type must be application/json or text/csv; {found}")
-    columns = read_json_columns(body) if kind == "application/json" else read_csv_columns(body, numbers)
+    form, columns = read_json_columns(body) if kind == "application/json" else ("csv", read_csv_columns(body, numbers))
     missing = [name for name in numbers if name not in columns]
     if missing:
         raise RefusedError(400, f"missing columns: {join_some(missing)}")
@@ -144,6 +145,10 @@ def check_request(body: bytes, content_type: str, numbers: dict[str, bool]) -> N
     faults = [fault for name, number in numbers.items() if (fault := find_fault(name, columns[name], number))]
     if faults:
         raise RefusedError(400, join_some(faults, "; "))
+    if form not in ("inputs", "instances"):
+        return body
+    data = list(zip(*(columns[name] for name in numbers), strict=True))
+    return json.dumps({"dataframe_split": {"columns": list(numbers), "data": data}}).encode()
 
 
 def join_some(items: list[str], separator: str = ", ") -> str:
@@ -164,8 +169,8 @@ def find_fault(name: str, values: list[Any], number: bool) -> str:
     return ""
 
 
-def read_json_columns(body: bytes) -> dict[str, list[Any]]:
-    """The columns of any of the JSON forms that MLflow takes. Raises RefusedError for anything else."""
+def read_json_columns(body: bytes) -> tuple[str, dict[str, list[Any]]]:
+    """Which of MLflow's JSON forms a body has, and its columns. Raises RefusedError for anything else."""
 
     def refuse_constant(token: str) -> None:
         raise RefusedError(400, f"{token} is not JSON; write a missing value as null")
@@ -181,14 +186,14 @@ def read_json_columns(body: bytes) -> dict[str, list[Any]]:
     found = [key for key in FORMATS if key in content] if isinstance(content, dict) else []
     if len(found) != 1:
         raise RefusedError(400, f'the body must be {{"dataframe_records": [rows]}}, or one of {", ".join(FORMATS[1:])}')
-    table = content[found[0]]
-    if found[0] == "dataframe_split":
-        return split_columns(table)
-    if isinstance(table, dict) and all(isinstance(values, list) for values in table.values()):
-        return check_lengths(table)
+    form, table = found[0], content[found[0]]
+    if form == "dataframe_split":
+        return form, split_columns(table)
+    if isinstance(table, dict) and form == "inputs" and all(isinstance(values, list) for values in table.values()):
+        return form, check_lengths(table)
     if isinstance(table, list) and all(isinstance(row, dict) for row in table):
-        return record_columns(table)
-    raise RefusedError(400, f'{found[0]} must be a list of rows, each as {{"column": value}}')
+        return form, record_columns(table)
+    raise RefusedError(400, f'{form} must be a list of rows, each as {{"column": value}}')
 
 
 def record_columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
