@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from stages.contract import LARGEST, Finding, check_chunk, describe_fault, read_chunks
 from stages.edge import InputError, run_stage
@@ -286,7 +287,7 @@ def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bo
     encoder, faults = pipeline["encoder"], Tally()
     id_name = encoder.dictionary.get("id") or "row"
     names = [*encoder.columns_, *([encoder.dictionary["id"]] if "id" in encoder.dictionary else [])]
-    with ExitStack() as stack:
+    with threadpool_limits(1), ExitStack() as stack:  # chunks are too small to share out among threads
         parts = [stack.enter_context(write_whole(path)) for path in paths]
         marks = RowFile(parts[1], [id_name, "column", "value", "rule"])
         rejects = RowFile(parts[2], [*names, "fault"])
@@ -297,8 +298,8 @@ def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bo
             raise InputError(f"{source}: {len(faults.rules)} fault(s), nothing written\n{listed}")
     said = [f"predict: {count:,} rows of {source} → {output}"]
     for file, path, what in (
-        (marks, paths[1], "values outside the dictionary's ranges or levels, priced all the same"),
-        (rejects, paths[2], "rows left out"),
+        (marks, paths[1], "value(s) outside the dictionary's ranges or levels, priced all the same"),
+        (rejects, paths[2], "row(s) left out"),
     ):
         if file.count:
             said.append(f"predict: {file.count:,} {what} → {path}")
@@ -327,13 +328,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    from threadpoolctl import threadpool_limits
-
     args = parse_args()
     find_paths(args.input, args.output)
     pipeline = load_pipeline(args.model)
-    with threadpool_limits(1):
-        print(predict_file(pipeline, args.input, args.output, skip_bad=args.skip_bad))
+    print(predict_file(pipeline, args.input, args.output, skip_bad=args.skip_bad))
 
 
 if __name__ == "__main__":

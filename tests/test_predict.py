@@ -169,7 +169,7 @@ def test_skip_bad_on_the_command_line(finished_project, raw, tmp_path):
     spoil(raw).to_csv(source, index=False)
     done = finished_project.stage("predict", str(source), "--output", str(output), "--skip-bad")
     assert len(read_prices(output)) == 3
-    assert "5 rows left out" in done.stdout
+    assert "5 row(s) left out" in done.stdout
 
 
 def test_lines_of_the_wrong_length_are_a_fault(ridge, raw, tmp_path):
