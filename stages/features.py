@@ -42,7 +42,12 @@ class Encoder(TransformerMixin, BaseEstimator):
                 known = codes[codes >= 0] + 1.0
                 column["fill"] = 0.0 if column["absent"] or not known.size else float(np.median(known))
             else:
-                column.update(learn_levels(rows[name], column["absent"], rare))
+                column.update(learn_levels(rows[name], column["absent"], column.get("rare", rare)))
+        self.means_ = {
+            name: learn_means(encode_numbers(rows, formula["mean"][0], self.columns_), rows[formula["mean"][1]])
+            for name, formula in self.derived_.items()
+            if "mean" in formula
+        }
         self.feature_names_ = name_features(self.columns_, self.derived_)
         return self
 
@@ -58,18 +63,17 @@ class Encoder(TransformerMixin, BaseEstimator):
         numbers: dict[str, np.ndarray] = {}
         blocks: list[np.ndarray] = []
         for name, column in self.columns_.items():
-            if column["type"] == "number":
-                numbers[name] = fill_numbers(rows, name, column)
-            elif column["type"] == "ordinal":
-                codes = find_levels(rows[name], column["levels"])
-                numbers[name] = np.where(codes < 0, column["fill"], codes + 1.0)
-            else:
+            if column["type"] != "category":
+                numbers[name] = encode_numbers(rows, name, self.columns_)
+            if column["type"] in ("category", "code"):
                 codes = find_levels(rows[name], column["levels"], column["missing"], column["other"])
                 blocks.append(codes[:, None] == np.arange(1, len(column["features"]) + 1))
-                if column["type"] == "code":
-                    numbers[name] = fill_numbers(rows, name, column)
         for name, formula in self.derived_.items():
-            numbers[name] = derive(formula, numbers)
+            if "mean" in formula:
+                levels, means = self.means_[name]
+                numbers[name] = means[find_levels(rows[formula["mean"][1]], levels)]
+            else:
+                numbers[name] = derive(formula, numbers)
         wanted = [n for n in numbers if n in self.derived_ or self.columns_[n]["type"] != "code"]
         return np.column_stack([*(numbers[name] for name in wanted), *blocks]).astype(float, copy=False)
 
@@ -125,6 +129,21 @@ def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str
 
 def to_floats(column: pd.Series) -> np.ndarray:
     return column.to_numpy(dtype=float, na_value=np.nan)
+
+
+def encode_numbers(rows: pd.DataFrame, name: str, columns: dict[str, dict[str, Any]]) -> np.ndarray:
+    """A number, a code or a scale as numbers, with nothing missing."""
+    column = columns[name]
+    if column["type"] != "ordinal":
+        return fill_numbers(rows, name, column)
+    codes = find_levels(rows[name], column["levels"])
+    return np.where(codes < 0, column["fill"], codes + 1.0)
+
+
+def learn_means(values: np.ndarray, groups: pd.Series) -> tuple[list[Any], np.ndarray]:
+    """The levels of a category, and the mean of a number in each; the last mean is for any other level."""
+    means = pd.Series(values).groupby(groups.astype(object).to_numpy()).mean()
+    return list(means.index), np.array([*means, values.mean()])
 
 
 def learn_fill(rows: pd.DataFrame, name: str, column: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from stages.edge import InputError
+
 PREPARED = Path("data/prepared")
 
 
@@ -25,8 +29,9 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def predictions_file(name: str) -> Path:
-    return Path("plots", name, "predictions.csv")
+def plot_file(name: str, kind: str) -> Path:
+    """The table behind one kind of plot of one model: predictions, features, rmse or learning."""
+    return Path("plots", name, f"{kind}.csv")
 
 
 @contextmanager
@@ -52,3 +57,16 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
 
 def read_json(path: str | Path) -> dict[str, Any]:
     return json.loads(Path(path).read_text())
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises InputError if there is none."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    return content

@@ -1,12 +1,11 @@
 """params.yaml → checked settings. The sections of the models are checked in models.py."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from stages.edge import InputError
+from stages.files import read_yaml
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -42,19 +41,6 @@ class Register(Section):
     min_test_r2: Annotated[float, Field(le=1)]
     min_gain: Annotated[float, Field(ge=0)]
     promote: Literal["better", "always", "never"]
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises InputError if there is none."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
-    return content
 
 
 def read_section(schema: type[S], path: str = "params.yaml") -> S:

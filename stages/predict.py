@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from stages.contract import LARGEST, Finding, check_chunk, describe_fault, read_chunks
+from stages.chunks import LARGEST, Finding, check_chunk, read_chunks
+from stages.contract import describe_fault
 from stages.edge import InputError, run_stage
 from stages.files import write_whole
 
@@ -246,12 +247,13 @@ def load_registered(uri: str, load: Callable[[Any, str], Any]) -> Any:
     """The model at an address of MLflow's, as `load` gets it. Raises InputError if there is none."""
     import mlflow
 
-    from stages.tracking import describe_store, first_line
+    from stages.store import find_uri as find_store
+    from stages.tracking import first_line
 
     try:
         return load(mlflow, uri)
     except (mlflow.MlflowException, OSError) as error:
-        raise InputError(f"{uri}: no such model in {describe_store()}: {first_line(error)[:200]}") from None
+        raise InputError(f"{uri}: no such model in {find_store()}: {first_line(error)[:200]}") from None
 
 
 def load_pipeline(model: str) -> "Pipeline":
@@ -261,7 +263,7 @@ def load_pipeline(model: str) -> "Pipeline":
 
     import joblib
 
-    from stages.register import UNUSABLE
+    from stages.promotion import UNUSABLE
 
     try:
         pipeline = joblib.load(model)

@@ -39,7 +39,7 @@ def find_version(versions: list[ModelVersion], run: Run) -> ModelVersion | None:
     return next((version for version in versions if version.tags.get("dvc.model_md5") == md5), None)
 
 
-def add_version(run: Run) -> ModelVersion:
+def add_version(run: Run, summary: str) -> ModelVersion:
     """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
     client = mlflow.MlflowClient()
     if not client.search_registered_models(f"name = '{REGISTERED_MODEL}'"):
@@ -47,7 +47,7 @@ def add_version(run: Run) -> ModelVersion:
     tags = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
     model_id = run.data.tags["dvc.model_id"]
     return client.create_model_version(
-        REGISTERED_MODEL, f"models:/{model_id}", run.info.run_id, tags=tags, model_id=model_id
+        REGISTERED_MODEL, f"models:/{model_id}", run.info.run_id, tags=tags, description=summary, model_id=model_id
     )
 
 
@@ -58,7 +58,8 @@ def promote(version: ModelVersion, why: str) -> None:
     client.set_model_version_tag(REGISTERED_MODEL, version.version, f"{PROMOTED}{now}", why)
     if ROLLED_BACK in version.tags:
         client.delete_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK)
-    client.update_model_version(REGISTERED_MODEL, version.version, f"Production since {now}. {why}")
+    summary = (version.description or "").partition("\n\nProduction since")[0]
+    client.update_model_version(REGISTERED_MODEL, version.version, f"{summary}\n\nProduction since {now}. {why}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         client.transition_model_version_stage(

@@ -83,11 +83,3 @@ def share_won(y: Array, first: Array, second: Array, metric: str, seed: int) -> 
     kind = METRICS[metric]
     lead = kind.score(y[rows], first[rows]) - kind.score(y[rows], second[rows])
     return round(float(np.mean(lead > 0 if kind.greater_is_better else lead < 0)), 3)
-
-
-def split_metric(name: str) -> tuple[str, Metric]:
-    """`test_r2` → ("test", its Metric). Raises KeyError for a name that is no metric."""
-    prefix, _, metric = name.partition("_")
-    if prefix not in ("train", "test", "cv"):
-        raise KeyError(name)
-    return prefix, METRICS[metric]

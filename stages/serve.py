@@ -17,7 +17,7 @@ import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from stages.contract import LARGEST
+from stages.chunks import LARGEST
 from stages.edge import InputError, run_stage
 
 LIMIT = 16 * 2**20  # bytes of a request: about 10,000 houses as JSON; more is a case for stages.predict

@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,19 +27,19 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from stages.edge import InputError
-from stages.files import PREPARED, hash_file, metrics_file, model_file, read_json
+from stages.files import PREPARED, hash_file, metrics_file, model_file, plot_file, read_json
 from stages.params import Data, Fit, read_section
+from stages.store import ROOT, find_database, find_uri
 
 if TYPE_CHECKING:  # register only needs these when MLflow lacks a run
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
 EXPERIMENT = "House-Prices-Regression"
-ROOT = Path(os.environ.get("DVC_ROOT", Path(__file__).parent.parent)).resolve()
 
 # Classes that a logged model may contain beside those of scikit-learn and numpy that skops vouches for. Reviewed:
 # each holds data and fitted numbers, and none runs code from the file. The OrderedDict holds LightGBM's parameters.
@@ -64,13 +65,12 @@ def connect(experiment: str = EXPERIMENT) -> str:
     The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
     within the temporary folder of a DVC experiment. Raises InputError if it cannot be reached.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        check_reachable(uri)
-    mlflow.set_tracking_uri(uri or f"sqlite:///{ROOT / 'mlflow.db'}?timeout=60")
+    uri = find_uri()
+    check_reachable(uri)
+    mlflow.set_tracking_uri(f"{uri}?timeout=60" if find_database() and "?" not in uri else uri)
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
         found = mlflow.get_experiment_by_name(experiment)
-        return found.experiment_id if found else create_experiment(experiment, local=not uri)
+        return found.experiment_id if found else create_experiment(experiment, local=find_database() is not None)
 
 
 def lock_store() -> FileLock:
@@ -84,7 +84,7 @@ def explain_store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow at {describe_store()} does not answer as it should: {first_line(error)}") from None
+        raise InputError(f"MLflow at {find_uri()} does not answer as it should: {first_line(error)}") from None
 
 
 def create_experiment(name: str, local: bool) -> str:
@@ -114,10 +114,6 @@ def check_reachable(uri: str) -> None:
         raise InputError(f"MLFLOW_TRACKING_URI = {uri}: allowed are addresses that start with {allowed}")
 
 
-def describe_store() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or str(ROOT / "mlflow.db")
-
-
 def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -136,7 +132,7 @@ def open_run(name: str, title: str) -> Iterator[Callable[["Pipeline", dict[str, 
             finish_run(run_id, name, title, pipeline, timings)
         except (MlflowException, OSError) as error:
             print(
-                f"warning: MLflow at {describe_store()} stopped answering ({first_line(error)}); "
+                f"warning: MLflow at {find_uri()} stopped answering ({first_line(error)}); "
                 f"train@{name} is safe in DVC, and register will log its run",
                 file=sys.stderr,
             )
@@ -186,6 +182,7 @@ def finish_run(
         mlflow.log_metrics(numbers | (timings or {}), model_id=logged.model_id)
         dataset = from_pandas(rows, source=raw, name=Path(raw).name, digest=hash_file(raw))
         mlflow.log_input(dataset, context="training")
+        log_plots(run_id, name, title)
         mlflow.set_tags({**hash_outputs(name), "dvc.model_id": logged.model_id})
 
 
@@ -214,6 +211,24 @@ def log_pipeline(pipeline: "Pipeline", name: str, rows: "pd.DataFrame") -> Any:
             pip_requirements=pin_requirements([*SERVED_WITH, *BOOSTERS.get(name, [])]),
             code_paths=[str(source)],
         )
+
+
+def log_plots(run_id: str, name: str, title: str) -> None:
+    """The tables behind `dvc plots` as one picture, and the learning curve as metrics with steps."""
+    import pandas as pd
+
+    from stages.plots import draw_model
+
+    client, kinds = mlflow.MlflowClient(), ("predictions", "features", "learning")
+    tables = {kind: pd.read_csv(plot_file(name, kind)) for kind in kinds}
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder, "plots.png")
+        draw_model(title, tables["predictions"], tables["features"], tables["learning"], picture)
+        client.log_artifact(run_id, str(picture))
+    now = int(time.time() * 1000)
+    curve = tables["learning"].itertuples()
+    steps = [Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve]
+    client.log_batch(run_id, metrics=steps)
 
 
 def pin_requirements(packages: list[str]) -> list[str]:
@@ -297,13 +312,31 @@ def is_alive(process: int) -> bool:
 
 
 def find_run(name: str) -> Run | None:
-    """The newest finished run of exactly the model and metrics that DVC has in the workspace."""
+    """The newest finished run of exactly the model and metrics that DVC has in the workspace, its model included."""
     clauses = [f"tags.`{key}` = '{value}'" for key, value in hash_outputs(name).items()]
     found = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
         filter_string=" and ".join(["attributes.status = 'FINISHED'", f"tags.`dvc.stage` = 'train@{name}'", *clauses]),
         order_by=["attributes.start_time DESC"],
-        max_results=1,
         output_format="list",
     )
-    return found[0] if found else None
+    return next((run for run in found if has_model(run)), None)
+
+
+def has_model(run: Run) -> bool:
+    """Whether the files of a run's model are still where it logged them."""
+    try:
+        return bool(mlflow.MlflowClient().list_logged_model_artifacts(run.data.tags["dvc.model_id"]))
+    except (MlflowException, OSError):
+        return False
+
+
+def find_local_files(runs: Iterable[Run]) -> list[str]:
+    """The MLmodel files of these runs' models, if MLflow keeps them on this machine."""
+    places = [mlflow.get_logged_model(run.data.tags["dvc.model_id"]).artifact_location for run in runs]
+    return [f"{place.removeprefix('file://')}/MLmodel" for place in places if place.startswith("file://")]
+
+
+def log_card(run: Run, path: Path) -> None:
+    """Keep the model card with the run that it describes."""
+    mlflow.MlflowClient().log_artifact(run.info.run_id, str(path))

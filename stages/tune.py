@@ -21,10 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from stages import tracking
 from stages.edge import InputError, run_stage
-from stages.files import PREPARED, write_whole
+from stages.files import PREPARED, read_yaml, write_whole
 from stages.models import MODELS, build_estimator, build_regressor
-from stages.params import Fit, read_section, read_yaml
-from stages.train import cross_validate, read_tables
+from stages.params import Fit, read_section
+from stages.train import fit_folds, read_tables, score_folds
 
 TUNING = "House-Prices-Tuning"  # an experiment of its own: the main one holds what DVC holds
 
@@ -83,16 +83,13 @@ def score_section(name: str, section: dict[str, Any], fit: Fit, repeats: int) ->
     tables = read_tables()
     encoder = joblib.load(PREPARED / "encoder.joblib")
     estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
-    folds = max(fit.cv_folds, 2)
+    rows, y = tables["rows_train"], tables["y_train"]
     scores = [
-        cross_validate(
-            encoder,
-            estimator,
-            tables["rows_train"],
-            tables["y_train"],
-            fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": folds}),
-        )["cv_rmsle_inliers"]
-        for repeat in range(repeats)
+        score_folds(fit_folds(encoder, estimator, rows, y, drawn), rows, y)["cv_rmsle_inliers"]
+        for drawn in (
+            fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": max(fit.cv_folds, 2)})
+            for repeat in range(repeats)
+        )
     ]
     return float(np.mean(scores))
 

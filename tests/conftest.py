@@ -67,7 +67,11 @@ class Project:
         stages = content["stages"]
         gone = set(stages["train"]["foreach"]) - set(names)
         stages["train"]["foreach"] = list(names)
-        stages["register"]["deps"] = [d for d in stages["register"]["deps"] if d.split("/")[-1] not in gone]
+        stages["register"]["deps"] = [d for d in stages["register"]["deps"] if not gone & set(Path(d).parts)]
+        for plot in content["plots"]:
+            for settings in plot.values():
+                settings["y"] = {p: column for p, column in settings["y"].items() if not gone & set(Path(p).parts)}
+        content["plots"] = [plot for plot in content["plots"] if next(iter(plot.values()))["y"]]
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         (self.root / "dvc.lock").unlink(missing_ok=True)
 

@@ -102,7 +102,7 @@ def test_production_is_the_best_current_model_and_predicts_raw_rows(finished):
 def test_another_repro_changes_nothing(finished):
     before = (finished.root / "dvc.lock").read_bytes(), len(find_runs(finished))
     printed = finished.run("dvc", "repro").stdout
-    assert "already" in printed
+    assert "nothing has changed since MLflow was last brought in line" in printed
     assert before == ((finished.root / "dvc.lock").read_bytes(), len(find_runs(finished)))
     assert len(mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")) == 1
 

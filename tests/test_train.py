@@ -9,8 +9,10 @@ from sklearn.linear_model import LinearRegression
 from stages.background import run_aside
 from stages.edge import InputError
 from stages.features import Encoder
+from stages.models import MODELS, build_estimator, build_regressor
 from stages.params import Fit
-from stages.train import check_against_median, cross_validate, fit_estimator
+from stages.scoring import rmse
+from stages.train import check_against_median, cross_validate, fit_estimator, fit_folds, score_folds
 
 FIT = Fit(log_target=True, drop_outliers=True, cv_folds=4, threads=1, seed=1)
 
@@ -34,7 +36,7 @@ def test_outlier_bends_the_fit_only_if_kept(table):
 
 def test_folds_score_every_row_and_keep_outliers_out_of_the_fits(table):
     rows, y = table
-    scores = cross_validate(Encoder({"target": "y"}), LinearRegression(), rows, y, FIT)
+    scores = score_folds(fit_folds(Encoder({"target": "y"}), LinearRegression(), rows, y, FIT), rows, y)
     assert scores["cv_rmsle_inliers"] == pytest.approx(0, abs=1e-5)
     assert scores["cv_rmse"] == pytest.approx(39_995 / np.sqrt(40), rel=1e-3)
 
@@ -48,17 +50,32 @@ def test_encoder_of_a_fold_never_sees_the_rows_held_out(table):
             seen.append(set(rows.index))
             return super().fit(rows, y)
 
-    cross_validate(Spy({"target": "y"}), LinearRegression(), rows, y, FIT)
+    fit_folds(Spy({"target": "y"}), LinearRegression(), rows, y, FIT)
     assert len(seen) == 4
     assert all(len(fold) <= 30 for fold in seen)
 
 
-def test_no_folds_no_scores(table):
+def test_no_folds_no_scores_and_no_learning_curve(table):
     rows, y = table
-    assert (
-        cross_validate(Encoder({"target": "y"}), DummyRegressor(), rows, y, FIT.model_copy(update={"cv_folds": 0}))
-        == {}
-    )
+    fit = FIT.model_copy(update={"cv_folds": 0})
+    scores, learning = cross_validate(Encoder({"target": "y"}), DummyRegressor(), rows, y, fit)
+    assert scores == {}
+    assert learning is None
+
+
+@pytest.mark.parametrize("name", ["gradient_boosting", "xgboost", "lightgbm"])
+def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
+    rows, y = table
+    estimator = build_estimator(build_regressor(name, {"n_estimators": 80}, 1, 1), MODELS[name], log_target=True)
+    encoder = Encoder({"target": "y"})
+    _, learning = cross_validate(encoder, estimator, rows, y, FIT)
+    fold = fit_folds(encoder, estimator, rows, y, FIT)[0]
+    held_out = fold.held_out
+    expected = rmse(y["target"].to_numpy()[held_out], fold.pipeline.predict(rows.iloc[held_out]))
+    curve = learning[learning["rows"] == "validation"]
+    assert curve["iteration"].is_monotonic_increasing
+    assert len(curve) == 50
+    assert curve.iloc[-1][["iteration", "rmse"]].tolist() == [80, pytest.approx(expected, abs=0.01)]
 
 
 def test_model_no_better_than_the_median_is_refused():
