@@ -1,10 +1,4 @@
-"""How long one house takes, in process and over REST, and how many a second a file takes, as a Markdown table.
-
-Every figure stands beside a reference that was measured in the same run on the same machine, by turns, so that the
-ratio means something where seconds do not. Run after `dvc repro`, from the root of the repository:
-
-    python -m benchmarks.latency
-"""
+"""How long one house takes, in process and over REST, and how many a second a file takes."""
 
 import json
 import re
@@ -13,12 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.measure import Line
 from stages import tracking
 from stages.predict import load_pipeline, predict_file
 
@@ -31,14 +26,14 @@ N_CALLS = 200
 N_ROWS = 200_000
 
 
-class NoModel(mlflow.pyfunc.PythonModel):
+class NoModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
     """The same signature, and no work behind it."""
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[float]:
         return [0.0] * len(model_input)
 
 
-def time_by_turns(calls: dict[str, Callable[[], object]], n_calls: int) -> dict[str, float]:
+def time_by_turns(calls: Mapping[str, Callable[[], object]], n_calls: int) -> dict[str, float]:
     """Median milliseconds of each call; they take turns, so that a busy moment hits them alike."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(n_calls + 10):
@@ -123,7 +118,7 @@ def measure_file(pipeline: Any, n_rows: int) -> tuple[float, float]:
     return n_rows / min(priced), n_rows / min(read)
 
 
-def main() -> None:
+def measure_latency() -> list[Line]:
     tracking.connect()
     model, pipeline = mlflow.pyfunc.load_model(PRODUCTION), load_pipeline("Production")
     schema = model.metadata.get_input_schema()
@@ -141,20 +136,24 @@ def main() -> None:
     )
     rest = measure_rest(model.metadata.signature, row)
     priced, read = measure_file(pipeline, N_ROWS)
-    print("| what | figure | beside | ratio | goal |\n|---|---|---|---|---|")
-    print(f"| one row here, `mlflow.sklearn` | {here['pipeline']:.1f} ms | 8 ms | {here['pipeline'] / 8:.2f} | ≤ 1 |")
-    print(f"| … of it the encoder | {here['encoder']:.1f} ms | | {here['encoder'] / here['pipeline']:.2f} | |")
-    print(f"| … of it the estimator | {here['estimator']:.1f} ms | | {here['estimator'] / here['pipeline']:.2f} | |")
-    print(f"| one row, `mlflow.pyfunc` | {here['pyfunc']:.1f} ms | 8 ms | {here['pyfunc'] / 8:.2f} | ≤ 1 |")
-    print(
-        f"| one row over REST | {rest['model']:.1f} ms | {rest['none']:.1f} ms with no model behind "
-        f"| {rest['model'] / rest['none']:.2f} | ≤ 2 |"
-    )
-    print(
-        f"| a file of {N_ROWS:,} rows | {priced:,.0f} rows/s | {read:,.0f} rows/s to read it with pyarrow alone "
-        f"| {priced / 100_000:.2f} of 100,000 | ≥ 1 |"
-    )
-
-
-if __name__ == "__main__":
-    main()
+    whole = here["pipeline"]
+    return [
+        Line("one row here, `mlflow.sklearn`", f"{whole:.1f} ms", "8 ms", whole / 8, "≤ 1"),
+        Line("... of it the encoder", f"{here['encoder']:.1f} ms", "", here["encoder"] / whole, ""),
+        Line("... of it the estimator", f"{here['estimator']:.1f} ms", "", here["estimator"] / whole, ""),
+        Line("one row here, `mlflow.pyfunc`", f"{here['pyfunc']:.1f} ms", "8 ms", here["pyfunc"] / 8, "≤ 1"),
+        Line(
+            "one row over REST",
+            f"{rest['model']:.1f} ms",
+            f"no model behind: {rest['none']:.1f} ms",
+            rest["model"] / rest["none"],
+            "≤ 2",
+        ),
+        Line(
+            f"a file of {N_ROWS:,} rows",
+            f"{priced:,.0f} rows/s",
+            f"pyarrow alone reads {read:,.0f} rows/s; asked are 100,000",
+            priced / 100_000,
+            "≥ 1",
+        ),
+    ]

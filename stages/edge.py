@@ -1,5 +1,6 @@
 """The edge between a stage and the terminal: one clear line for bad input, and nothing lost by it."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ class InputError(Exception):
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Run a stage's main and end the process: with 1, and one message on stderr, for an InputError.
+    """Run a stage's main and end the process: with 1, and one message on stderr, for an InputError
+    or a full disk.
 
     What a stage writes is whole by then, so the process leaves without taking its thousands of modules apart,
     which would take more than a second.
@@ -25,14 +27,22 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        restore_outputs(os.environ.get("DVC_STAGE"))
-        code = 1
+        code = end_badly(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        code = end_badly(f"{error.filename or Path.cwd()}: no space left on the disk")
     except KeyboardInterrupt:
         code = 130
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def end_badly(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    restore_outputs(os.environ.get("DVC_STAGE"))
+    return 1
 
 
 def restore_outputs(stage: str | None) -> None:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 ABSENT = "(none)"
 OTHER = "(other)"
+PART = 2**16  # rows encoded at a time
 
 
 class Encoder(TransformerMixin, BaseEstimator):
@@ -52,7 +53,7 @@ class Encoder(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, rows: pd.DataFrame) -> np.ndarray:
-        """Encode raw rows: (n_rows, n_columns) → float64 (n_rows, n_features).
+        """Encode raw rows: (n_rows, n_columns) → float32 (n_rows, n_features), a part at a time to save memory.
 
         Raises ValueError if a column that the encoder was fitted on is missing.
         """
@@ -60,6 +61,13 @@ class Encoder(TransformerMixin, BaseEstimator):
         missing = [name for name in self.columns_ if name not in rows]
         if missing:
             raise ValueError(f"missing columns: {', '.join(missing)}")
+        X = np.empty((len(rows), len(self.feature_names_)), dtype=np.float32)
+        for start in range(0, len(rows), PART):
+            self._encode(rows.iloc[start : start + PART], X[start : start + PART])
+        return X
+
+    def _encode(self, rows: pd.DataFrame, X: np.ndarray) -> None:
+        """Fill X with the features of rows, in the order of `feature_names_`."""
         numbers: dict[str, np.ndarray] = {}
         blocks: list[np.ndarray] = []
         for name, column in self.columns_.items():
@@ -75,7 +83,7 @@ class Encoder(TransformerMixin, BaseEstimator):
             else:
                 numbers[name] = derive(formula, numbers)
         wanted = [n for n in numbers if n in self.derived_ or self.columns_[n]["type"] != "code"]
-        return np.column_stack([*(numbers[name] for name in wanted), *blocks]).astype(float, copy=False)
+        np.concatenate([*(numbers[name][:, None] for name in wanted), *blocks], axis=1, out=X, casting="unsafe")
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         check_is_fitted(self)
@@ -96,19 +104,27 @@ class LogSkewed(TransformerMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: object = None) -> Self:
         """Learn ranges and skewness from (n_rows, n_features)."""
-        low, high = X.min(axis=0), X.max(axis=0)
+        low, high = X.min(axis=0).astype(float), X.max(axis=0).astype(float)
         reach = self.margin * (high - low)
         self.low_, self.high_ = low - reach, high + reach
-        centred = X - X.mean(axis=0)
-        spread = np.maximum(X.std(axis=0), np.finfo(float).tiny)
-        skewness = np.abs(np.mean((centred / spread) ** 3, axis=0))
+        skewness = np.array([abs(measure_skewness(column.astype(float))) for column in X.T])
         self.skewed_ = (skewness > self.threshold) & (low >= 0) & (high > 1)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        X = np.clip(X, self.low_, self.high_)
-        X[:, self.skewed_] = np.log1p(np.maximum(X[:, self.skewed_], 0))
+        """Float64 (n_rows, n_features), a new array: what follows may work in place."""
+        X = np.clip(X, self.low_, self.high_, dtype=float)
+        for position in np.flatnonzero(self.skewed_):
+            X[:, position] = np.log1p(np.maximum(X[:, position], 0))
         return X
+
+
+def measure_skewness(values: np.ndarray) -> float:
+    """Sample skewness; 0 for a constant."""
+    centred = values - values.mean()
+    squared = centred * centred  # numpy's ** 3 takes twenty times as long as two products
+    variance = float(squared.mean())
+    return float((squared * centred).mean()) / variance**1.5 if variance else 0.0
 
 
 def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, dict[str, Any]]:

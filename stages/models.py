@@ -98,7 +98,7 @@ def build_regressor(name: str, section: dict[str, Any] | None, seed: int, thread
         raise InputError(f"params.yaml: section `{name}` is missing; an empty one is written `{name}: {{}}`")
     regressor = import_regressor(name)
     defaults = regressor().get_params()
-    shared = {"random_state": seed, "n_jobs": threads}
+    shared = {"random_state": seed, "n_jobs": threads, "copy_X": False}  # LogSkewed's array may be overwritten
     quiet = {"verbose": -1} if name == "lightgbm" else {}
     check_section(name, section, regressor)
     return regressor(**{key: value for key, value in shared.items() if key in defaults} | quiet | section)
@@ -111,16 +111,15 @@ def import_regressor(name: str) -> Any:
 
 def build_estimator(regressor: BaseEstimator, model: Model, log_target: bool) -> BaseEstimator:
     """Encoded features → dollars: unskewed, scaled inputs for a linear model, and the log of the price as target."""
-    steps = [("unskew", LogSkewed()), ("scaler", model.scaler())] if model.scaler else []
+    steps = [("unskew", LogSkewed()), ("scaler", model.scaler(copy=False))] if model.scaler else []
     estimator = Pipeline([*steps, ("regressor", regressor)])
     if not log_target:
         return estimator
     return TransformedTargetRegressor(estimator, func=np.log1p, inverse_func=np.expm1, check_inverse=False)
 
 
-def find_regressor(pipeline: Pipeline) -> BaseEstimator:
-    """The regressor inside a fitted pipeline from raw rows to dollars."""
-    estimator = pipeline["estimator"]
+def find_regressor(estimator: BaseEstimator) -> BaseEstimator:
+    """The regressor inside a fitted estimator from encoded rows to dollars."""
     if isinstance(estimator, TransformedTargetRegressor):
         estimator = estimator.regressor_
     return estimator["regressor"]

@@ -13,7 +13,7 @@ from stages.models import find_regressor
 from stages.scoring import rmse
 
 TOP = 20
-POINTS = 50
+POINTS = 25
 
 # Boosters, and how each is asked to predict with its first trees only; scikit-learn's has staged_predict.
 STAGED: dict[str, Callable[[int], dict[str, Any]] | None] = {
@@ -30,7 +30,7 @@ def tabulate_predictions(y: pd.Series, predicted: np.ndarray) -> pd.DataFrame:
 
 def rank_features(pipeline: Pipeline) -> pd.DataFrame:
     """The features that weigh most: coefficients on scaled inputs, or each feature's share of the trees' importance."""
-    regressor = find_regressor(pipeline)
+    regressor = find_regressor(pipeline["estimator"])
     if hasattr(regressor, "coef_"):
         weights = np.ravel(regressor.coef_)
     else:
@@ -47,17 +47,16 @@ def bound_rmse(metrics: dict[str, float]) -> pd.DataFrame:
     )
 
 
-def trace_learning(pipeline: Pipeline, sides: dict[str, tuple[pd.DataFrame, np.ndarray]]) -> pd.DataFrame:
-    """RMSE in dollars after every so many trees of a booster, for each side's raw rows and prices.
+def trace_learning(estimator: BaseEstimator, sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """RMSE in dollars after every so many trees of a booster, for each side's encoded rows and prices.
 
     No lines for a model that is no booster.
     """
-    lines = []
-    if type(find_regressor(pipeline)).__name__ in STAGED:
-        back = getattr(pipeline["estimator"], "inverse_func", None) or (lambda values: values)
-        for side, (rows, y) in sides.items():
-            X = pipeline["encoder"].transform(rows)
-            for iteration, predicted in predict_in_steps(find_regressor(pipeline), X):
+    regressor, lines = find_regressor(estimator), []
+    if type(regressor).__name__ in STAGED:
+        back = getattr(estimator, "inverse_func", None) or (lambda values: values)
+        for side, (X, y) in sides.items():
+            for iteration, predicted in predict_in_steps(regressor, X):
                 lines.append((side, iteration, round(float(rmse(y, back(predicted))), 2)))
     return pd.DataFrame(lines, columns=["rows", "iteration", "rmse"])
 
@@ -73,34 +72,22 @@ def predict_in_steps(regressor: BaseEstimator, X: np.ndarray) -> Iterator[tuple[
         yield from ((trees, regressor.predict(X, **option(trees))) for trees in steps)
 
 
-def draw_model(
-    title: str, predictions: pd.DataFrame, features: pd.DataFrame, learning: pd.DataFrame, path: Path
-) -> None:
-    """The tables of one model as panels of one PNG."""
+def draw_model(title: str, predictions: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
+    """Predicted and actual prices, residuals and features of one model as one PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 10), layout="constrained")
-    panels = figure.subplots(2, 2).ravel()
+    figure = Figure(figsize=(16, 5))
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.12, wspace=0.3)
     figure.suptitle(f"{title}: {len(predictions)} test rows")
+    fit, residuals, bars = figure.subplots(1, 3)
     thousands = predictions[["actual", "predicted", "residual"]] / 1000
-    panels[0].scatter(thousands["actual"], thousands["predicted"], s=10, alpha=0.6)
-    panels[0].axline((0, 0), slope=1, color="gray", linewidth=1)
-    panels[0].set(title="Predicted and actual price", xlabel="actual price (1000 $)", ylabel="predicted price (1000 $)")
-    panels[1].scatter(thousands["predicted"], thousands["residual"], s=10, alpha=0.6)
-    panels[1].axhline(0, color="gray", linewidth=1)
-    panels[1].set(title="Residuals", xlabel="predicted price (1000 $)", ylabel="actual - predicted (1000 $)")
-    bars = features.iloc[::-1]
-    panels[2].barh(bars["feature"], bars["weight"])
-    panels[2].set(title=f"The {len(features)} features that weigh most", xlabel="coefficient, or share of importance")
-    draw_learning(panels[3], learning)
-    figure.savefig(path, dpi=70)
-
-
-def draw_learning(panel: Any, learning: pd.DataFrame) -> None:
-    if learning.empty:
-        panel.set_visible(False)
-        return
-    for part, lines in learning.groupby("rows", sort=False):
-        panel.plot(lines["iteration"], lines["rmse"] / 1000, label=f"{part} rows")
-    panel.set(title="Learning curve", xlabel="trees", ylabel="RMSE (1000 $)", yscale="log")
-    panel.legend()
+    fit.scatter(thousands["actual"], thousands["predicted"], s=10, alpha=0.6)
+    fit.axline((0, 0), slope=1, color="gray", linewidth=1)
+    fit.set(title="Predicted and actual price", xlabel="actual price (1000 $)", ylabel="predicted price (1000 $)")
+    residuals.scatter(thousands["predicted"], thousands["residual"], s=10, alpha=0.6)
+    residuals.axhline(0, color="gray", linewidth=1)
+    residuals.set(title="Residuals", xlabel="predicted price (1000 $)", ylabel="actual - predicted (1000 $)")
+    bars.barh(features["feature"][::-1], features["weight"][::-1])
+    bars.tick_params(axis="y", labelsize=8)
+    bars.set(title=f"The {len(features)} features that weigh most", xlabel="coefficient, or share of importance")
+    figure.savefig(path, dpi=80)

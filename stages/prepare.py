@@ -5,7 +5,7 @@ Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind
         (.parquet, indexed by id), and encoder.joblib
 """
 
-from typing import Any
+from collections.abc import Iterator
 
 import joblib
 import pandas as pd
@@ -40,24 +40,18 @@ def mark_outliers(table: pd.DataFrame, rule: str | None) -> pd.Series:
         raise InputError(f"dictionary: outliers: {rule!r} is not a rule on this table: {error}") from None
 
 
-def prepare_tables(
-    table: pd.DataFrame, dictionary: dict[str, Any], data: Data
-) -> tuple[dict[str, pd.DataFrame], Encoder]:
-    """The tables by name, and the encoder fitted on the training rows.
+def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tables of training and test rows by name, one after the other, so that memory holds one at a time.
 
-    rows: what a user of the model hands in. X: float64 (n_rows, n_features).
+    rows: what a user of the model hands in. X: float32 (n_rows, n_features).
     y: the target in dollars, and whether the row is an outlier.
     """
-    train, test = split_rows(table, data.test_size, data.seed)
-    encoder = Encoder(dictionary).fit(train)
-    names = encoder.get_feature_names_out()
-    tables = {}
-    for part, rows in (("train", train), ("test", test)):
-        tables[f"rows_{part}"] = rows[list(encoder.columns_)]
-        tables[f"X_{part}"] = pd.DataFrame(encoder.transform(rows), index=rows.index, columns=names)
+    dictionary, names = encoder.dictionary, encoder.get_feature_names_out()
+    for part, rows in parts.items():
         target = rows[dictionary["target"]].rename("target")
-        tables[f"y_{part}"] = pd.concat([target, mark_outliers(rows, dictionary.get("outliers"))], axis=1)
-    return tables, encoder
+        yield f"y_{part}", pd.concat([target, mark_outliers(rows, dictionary.get("outliers"))], axis=1)
+        yield f"rows_{part}", rows[list(encoder.columns_)]
+        yield f"X_{part}", pd.DataFrame(encoder.transform(rows), index=rows.index, columns=names)
 
 
 def main() -> None:
@@ -65,15 +59,17 @@ def main() -> None:
     dictionary = read_dictionary(data.dictionary, data.target)
     raw = read_table(data.path, dictionary)
     table = check_table(raw, dictionary, data.path, fit.log_target)
-    tables, encoder = prepare_tables(table, dictionary, data)
-    for name, frame in tables.items():
-        with write_whole(PREPARED / f"{name}.parquet") as part:
-            frame.to_parquet(part)
-    with write_whole(PREPARED / "encoder.joblib") as part:
-        joblib.dump(encoder, part)
+    train, test = split_rows(table, data.test_size, data.seed)
+    del raw, table  # a large one would be in memory three times
+    encoder = Encoder(dictionary).fit(train)
+    for name, frame in make_tables({"train": train, "test": test}, encoder):
+        with write_whole(PREPARED / f"{name}.parquet") as path:
+            frame.to_parquet(path)
+    with write_whole(PREPARED / "encoder.joblib") as path:
+        joblib.dump(encoder, path)
     print(
-        f"prepare: {len(table)} rows of {data.path} → {len(tables['X_train'])} to train on, "
-        f"{len(tables['X_test'])} to test on, {tables['X_train'].shape[1]} features"
+        f"prepare: {len(train) + len(test)} rows of {data.path} → {len(train)} to train on, {len(test)} to test on, "
+        f"{len(encoder.get_feature_names_out())} features"
     )
 
 

@@ -48,13 +48,14 @@ def mirror_runs(scores: dict[str, Scores]) -> dict[str, Run]:
     return runs
 
 
-def score_version(version: ModelVersion, metric: str) -> float | str:
-    """The metric of a version on the current test rows, or why it can't be had."""
+def score_model(uri: str, metric: str) -> float | str:
+    """The metric of a logged or registered model on the current test rows, or why it can't be had."""
     rows = pd.read_parquet(PREPARED / "rows_test.parquet")
     target = pd.read_parquet(PREPARED / "y_test.parquet")["target"].to_numpy()
     try:
-        model = mlflow.pyfunc.load_model(f"models:/{registry.REGISTERED_MODEL}/{version.version}")
-        return score_predictions(target, np.asarray(model.predict(rows)), "test")[f"test_{metric}"]
+        return score_predictions(target, np.asarray(mlflow.pyfunc.load_model(uri).predict(rows)), "test")[
+            f"test_{metric}"
+        ]
     except UNUSABLE as error:
         return tracking.first_line(error)
 
@@ -96,21 +97,23 @@ def decide(
 
 
 def register_champion(name: str, run: Run, scores: Scores, settings: Register, summary: str) -> list[str]:
-    """Give the champion's run a version, and Production if it may have it; says what was done.
+    """Give the champion's run a version that can be used, and Production if it may have it; says what was done.
 
     summary: what the version's description says of the model.
     """
+    metric, done = settings.metric.rpartition("_")[2], []
     versions = registry.list_versions()
     candidate, production = registry.find_version(versions, run), registry.find_production(versions)
-    present = score_version(production, settings.metric.rpartition("_")[2]) if production else None
-    done = []
-    if production and isinstance(present, str):
-        done.append(f"version {production.version} is in Production and can't be used: {present}")
-        if candidate and candidate.version == production.version:  # the same model, damaged: log it anew
-            run, candidate = tracking.rebuild_run(name, scores["model"]), None
+    scored = score_model(registry.find_uri(candidate) if candidate else tracking.find_model_uri(run), metric)
+    present = scored if candidate and production and candidate.version == production.version else None
+    if isinstance(scored, str):
+        done.append(f"what MLflow keeps of {run.info.run_name} can't be used ({scored}); logged anew from DVC's file")
+        run, candidate = tracking.rebuild_run(name, scores["model"]), None
     if candidate is None:
         candidate = registry.add_version(run, summary)
         done.append(f"added version {candidate.version} ({run.info.run_name})")
+    if production and present is None:
+        present = score_model(registry.find_uri(production), metric)
     experiment = os.environ.get("DVC_EXP_NAME")
     if experiment:
         promoted, why = False, f"experiment {experiment} proposes version {candidate.version}"

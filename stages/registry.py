@@ -11,6 +11,8 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
+from stages.tracking import find_model_uri
+
 REGISTERED_MODEL = "HousePricesPredictor"
 PRODUCTION = "Production"
 CHAMPION = "champion"
@@ -27,6 +29,10 @@ def list_versions() -> list[ModelVersion]:
 
 def name_versions(versions: list[ModelVersion]) -> str:
     return ", ".join(str(version.version) for version in versions) or "none"
+
+
+def find_uri(version: ModelVersion) -> str:
+    return f"models:/{REGISTERED_MODEL}/{version.version}"
 
 
 def find_production(versions: list[ModelVersion]) -> ModelVersion | None:
@@ -47,7 +53,7 @@ def add_version(run: Run, summary: str) -> ModelVersion:
     tags = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
     model_id = run.data.tags["dvc.model_id"]
     return client.create_model_version(
-        REGISTERED_MODEL, f"models:/{model_id}", run.info.run_id, tags=tags, description=summary, model_id=model_id
+        REGISTERED_MODEL, find_model_uri(run), run.info.run_id, tags=tags, description=summary, model_id=model_id
     )
 
 

@@ -1,6 +1,6 @@
 """Predictions → RMSE, MAE, R² and the rest, with intervals. Prices are in dollars."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 Array = np.ndarray
 
 RESAMPLES = 2000
+LARGEST_DRAW = 2**20  # row numbers drawn at a time
 
 
 class Metric(NamedTuple):
@@ -58,9 +59,13 @@ def score_predictions(y: Array, predicted: Array, prefix: str) -> dict[str, floa
     return {f"{prefix}_{name}": round(float(m.score(y, predicted)), m.places) for name, m in METRICS.items()}
 
 
-def draw_resamples(n_rows: int, seed: int) -> Array:
-    """Row numbers of the bootstrap resamples, (RESAMPLES, n_rows)."""
-    return np.random.default_rng(seed).integers(n_rows, size=(RESAMPLES, n_rows))
+def resample(n_rows: int, seed: int) -> Iterator[Array]:
+    """Row numbers of the bootstrap resamples, (n_resamples, n_rows), as many at a time as fit into little memory."""
+    rng, left = np.random.default_rng(seed), RESAMPLES
+    while left:
+        count = min(left, max(1, LARGEST_DRAW // n_rows))
+        yield rng.integers(n_rows, size=(count, n_rows))
+        left -= count
 
 
 def bound_metrics(y: Array, predicted: Array, prefix: str, seed: int) -> dict[str, float]:
@@ -68,10 +73,14 @@ def bound_metrics(y: Array, predicted: Array, prefix: str, seed: int) -> dict[st
 
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    rows = draw_resamples(len(y), seed)
+    scores: dict[str, list[Array]] = {"rmse": [], "r2": []}
+    for rows in resample(len(y), seed):
+        drawn, drawn_predicted = y[rows], predicted[rows]
+        for name, parts in scores.items():
+            parts.append(METRICS[name].score(drawn, drawn_predicted))
     bounds = {}
-    for name in ("rmse", "r2"):
-        low, high = np.percentile(METRICS[name].score(y[rows], predicted[rows]), [2.5, 97.5])
+    for name, parts in scores.items():
+        low, high = np.percentile(np.concatenate(parts), [2.5, 97.5])
         bounds[f"{prefix}_{name}_low"] = round(float(low), METRICS[name].places)
         bounds[f"{prefix}_{name}_high"] = round(float(high), METRICS[name].places)
     return bounds
@@ -79,7 +88,8 @@ def bound_metrics(y: Array, predicted: Array, prefix: str, seed: int) -> dict[st
 
 def share_won(y: Array, first: Array, second: Array, metric: str, seed: int) -> float:
     """In which share of paired bootstrap resamples the first predictions score better than the second."""
-    rows = draw_resamples(len(y), seed)
-    kind = METRICS[metric]
-    lead = kind.score(y[rows], first[rows]) - kind.score(y[rows], second[rows])
-    return round(float(np.mean(lead > 0 if kind.greater_is_better else lead < 0)), 3)
+    kind, won = METRICS[metric], 0
+    for rows in resample(len(y), seed):
+        lead = kind.score(y[rows], first[rows]) - kind.score(y[rows], second[rows])
+        won += int(np.sum(lead > 0 if kind.greater_is_better else lead < 0))
+    return round(won / RESAMPLES, 3)

@@ -2,7 +2,9 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,23 @@ def find_database() -> Path | None:
     """The store's SQLite file, or None if it is a server or another database."""
     scheme, _, path = find_uri().partition(":///")
     return Path(path.partition("?")[0]) if scheme == "sqlite" else None
+
+
+def drop_unfinished(database: Path) -> None:
+    """Remove a database whose first use was cut short, by a kill or a full disk: it could never be opened again.
+
+    MLflow puts an experiment into it as its last step, so one without any never held a run. Only to be called by
+    who holds the lock under which the database is made.
+    """
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(database, timeout=60)) as connection:
+        try:
+            unfinished = connection.execute("SELECT count(*) FROM experiments").fetchone() == (0,)
+        except sqlite3.OperationalError as error:
+            unfinished = "no such table" in str(error)
+    if unfinished:
+        database.unlink()
 
 
 def describe_state(inputs: Iterable[str | Path]) -> dict[str, Any] | None:

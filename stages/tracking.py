@@ -33,11 +33,14 @@ from mlflow.exceptions import MlflowException
 from stages.edge import InputError
 from stages.files import PREPARED, hash_file, metrics_file, model_file, plot_file, read_json
 from stages.params import Data, Fit, read_section
-from stages.store import ROOT, find_database, find_uri
+from stages.store import ROOT, drop_unfinished, find_database, find_uri
 
 if TYPE_CHECKING:  # register only needs these when MLflow lacks a run
     import pandas as pd
+    from mlflow.models.model import ModelInfo
     from sklearn.pipeline import Pipeline
+
+Logging = tuple[Callable[["Pipeline"], None], Callable[[dict[str, float]], None]]
 
 EXPERIMENT = "House-Prices-Regression"
 
@@ -65,12 +68,14 @@ def connect(experiment: str = EXPERIMENT) -> str:
     The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
     within the temporary folder of a DVC experiment. Raises InputError if it cannot be reached.
     """
-    uri = find_uri()
+    uri, database = find_uri(), find_database()
     check_reachable(uri)
-    mlflow.set_tracking_uri(f"{uri}?timeout=60" if find_database() and "?" not in uri else uri)
+    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
+        if database:
+            drop_unfinished(database)
         found = mlflow.get_experiment_by_name(experiment)
-        return found.experiment_id if found else create_experiment(experiment, local=find_database() is not None)
+        return found.experiment_id if found else create_experiment(experiment, local=database is not None)
 
 
 def lock_store() -> FileLock:
@@ -83,8 +88,15 @@ def explain_store_errors() -> Iterator[None]:
     """What the store cannot do, as an InputError that names the store."""
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except Exception as error:
+        if not is_store_error(error):
+            raise
         raise InputError(f"MLflow at {find_uri()} does not answer as it should: {first_line(error)}") from None
+
+
+def is_store_error(error: Exception) -> bool:
+    """Whether the store failed: its database (whose library is not imported for a server), its server, its disk."""
+    return isinstance(error, MlflowException | OSError) or type(error).__module__.startswith("sqlalchemy.")
 
 
 def create_experiment(name: str, local: bool) -> str:
@@ -119,30 +131,45 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def open_run(name: str, title: str) -> Iterator[Callable[["Pipeline", dict[str, float]], None]]:
+def open_run(name: str, title: str) -> Iterator[Logging]:
     """A run around a fit, so that its duration is true and a failing fit shows as FAILED.
 
-    Gives the function that logs the outcome. If the store stops answering during the block, the stage goes on
-    with a warning: register logs the run later. Raises InputError if it does not answer at the start.
+    Gives two functions: one logs the fitted model, the other, once the stage's files are written, the rest. If the
+    store stops answering during the block, they warn, and the stage goes on: register logs the run later.
+    Raises InputError if it does not answer at the start.
     """
     run_id = begin_run(name, title)
+    logged: list[ModelInfo] = []
 
-    def log_outcome(pipeline: "Pipeline", timings: dict[str, float]) -> None:
-        try:
-            finish_run(run_id, name, title, pipeline, timings)
-        except (MlflowException, OSError) as error:
-            print(
-                f"warning: MLflow at {find_uri()} stopped answering ({first_line(error)}); "
-                f"train@{name} is safe in DVC, and register will log its run",
-                file=sys.stderr,
-            )
+    def log_model(pipeline: "Pipeline") -> None:
+        with warn_of_lost_store(name):
+            logged.append(log_pipeline(run_id, pipeline, name))
+
+    def log_outcome(timings: dict[str, float]) -> None:
+        if logged:
+            with warn_of_lost_store(name):
+                finish_run(run_id, name, title, logged[0], timings)
 
     try:
-        yield log_outcome
+        yield log_model, log_outcome
     except BaseException:
         with suppress(MlflowException, OSError):
             mlflow.MlflowClient().set_terminated(run_id, "FAILED")
         raise
+
+
+@contextmanager
+def warn_of_lost_store(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_store_error(error):
+            raise
+        print(
+            f"warning: MLflow at {find_uri()} stopped answering ({first_line(error)}); "
+            f"train@{name} is safe in DVC, and register will log its run",
+            file=sys.stderr,
+        )
 
 
 def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
@@ -158,42 +185,57 @@ def rebuild_run(name: str, title: str) -> Run:
     import joblib
 
     run_id = begin_run(name, title, rebuilt=True)
-    finish_run(run_id, name, title, joblib.load(model_file(name)))
+    finish_run(run_id, name, title, log_pipeline(run_id, joblib.load(model_file(name)), name))
     return mlflow.get_run(run_id)
 
 
 def finish_run(
-    run_id: str, name: str, title: str, pipeline: "Pipeline", timings: dict[str, float] | None = None
+    run_id: str, name: str, title: str, logged: "ModelInfo", timings: dict[str, float] | None = None
 ) -> None:
-    """Fill a run from the files of its DVC stage, and end it as FINISHED.
+    """Fill a run whose model is logged from the files of its DVC stage, and end it as FINISHED.
 
     Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
     """
-    import pandas as pd
-    from mlflow.data.pandas_dataset import from_pandas
+    import joblib
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
 
-    rows, metrics = pd.read_parquet(PREPARED / "rows_train.parquet"), read_json(metrics_file(name))
-    raw = read_section(Data).path
-    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
-        warnings.filterwarnings("ignore", module="mlflow")
-        logged = log_pipeline(pipeline, name, rows)
-        mlflow.log_params(describe_params(title, pipeline))
-        numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-        mlflow.log_metrics(numbers | (timings or {}), model_id=logged.model_id)
-        dataset = from_pandas(rows, source=raw, name=Path(raw).name, digest=hash_file(raw))
-        mlflow.log_input(dataset, context="training")
-        log_plots(run_id, name, title)
-        mlflow.set_tags({**hash_outputs(name), "dvc.model_id": logged.model_id})
+    raw, metrics = read_section(Data).path, read_json(metrics_file(name))
+    mlflow.log_params(describe_params(title, joblib.load(model_file(name))))
+    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+    mlflow.log_metrics(numbers | (timings or {}), model_id=logged.model_id)
+    with warnings.catch_warnings(action="ignore"):  # it finds two kinds of local file, which are one
+        source = resolve_dataset_source(raw)
+    schema = logged.signature.inputs
+    dataset = MetaDataset(source, Path(raw).name, hash_file(raw), schema)  # type: ignore[abstract]
+    mlflow.log_input(dataset, context="training")
+    log_plots(run_id, name, title)
+    mlflow.set_tags({**hash_outputs(name), "dvc.model_id": logged.model_id})
+    mlflow.end_run()
 
 
-def log_pipeline(pipeline: "Pipeline", name: str, rows: "pd.DataFrame") -> Any:
-    """The pipeline as the run's `model`: skops format, with signature, example and the encoder's source."""
+def read_example() -> "pd.DataFrame":
+    """A few raw training rows, without reading them all."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    first = next(ParquetFile(PREPARED / "rows_train.parquet").iter_batches(batch_size=3))
+    return pa.Table.from_batches([first]).to_pandas()
+
+
+def log_pipeline(run_id: str, pipeline: "Pipeline", name: str) -> "ModelInfo":
+    """The pipeline as the run's `model`: skops format, with signature, example and the encoder's source.
+
+    The run stays MLflow's active one until `finish_run`.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
     from pandas.api.types import is_numeric_dtype
 
-    columns = pipeline["encoder"].columns_
-    with tempfile.TemporaryDirectory() as folder:
+    columns, example = pipeline["encoder"].columns_, read_example()
+    mlflow.start_run(run_id=run_id)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="mlflow")
         source = Path(folder, "stages")
         source.mkdir()
         (source / "__init__.py").touch()
@@ -204,10 +246,10 @@ def log_pipeline(pipeline: "Pipeline", name: str, rows: "pd.DataFrame") -> Any:
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
             signature=ModelSignature(
-                Schema([ColSpec("double" if is_numeric_dtype(rows[c]) else "string", c) for c in columns]),
+                Schema([ColSpec("double" if is_numeric_dtype(example[c]) else "string", c) for c in columns]),
                 Schema([ColSpec("double")]),
             ),
-            input_example=rows[list(columns)].head(3),
+            input_example=example[list(columns)],
             pip_requirements=pin_requirements([*SERVED_WITH, *BOOSTERS.get(name, [])]),
             code_paths=[str(source)],
         )
@@ -219,14 +261,13 @@ def log_plots(run_id: str, name: str, title: str) -> None:
 
     from stages.plots import draw_model
 
-    client, kinds = mlflow.MlflowClient(), ("predictions", "features", "learning")
-    tables = {kind: pd.read_csv(plot_file(name, kind)) for kind in kinds}
+    client, now = mlflow.MlflowClient(), int(time.time() * 1000)
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "plots.png")
-        draw_model(title, tables["predictions"], tables["features"], tables["learning"], picture)
+        predictions, features = (pd.read_csv(plot_file(name, kind)) for kind in ("predictions", "features"))
+        draw_model(title, predictions, features, picture)
         client.log_artifact(run_id, str(picture))
-    now = int(time.time() * 1000)
-    curve = tables["learning"].itertuples()
+    curve = pd.read_csv(plot_file(name, "learning")).itertuples()
     steps = [Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve]
     client.log_batch(run_id, metrics=steps)
 
@@ -244,7 +285,7 @@ def describe_params(title: str, pipeline: "Pipeline") -> dict[str, Any]:
     """What the run shows as parameters: the model's name, all that its regressor resolved, and what the fits share."""
     from stages.models import find_regressor
 
-    regressor = find_regressor(pipeline)
+    regressor = find_regressor(pipeline["estimator"])
     shared = read_section(Fit).model_dump()
     return {"model_name": title, **regressor.get_params(), **{f"fit.{k}": v for k, v in shared.items()}}
 
@@ -321,6 +362,10 @@ def find_run(name: str) -> Run | None:
         output_format="list",
     )
     return next((run for run in found if has_model(run)), None)
+
+
+def find_model_uri(run: Run) -> str:
+    return f"models:/{run.data.tags['dvc.model_id']}"
 
 
 def has_model(run: Run) -> bool:

@@ -6,9 +6,8 @@ Writes  models/<model> (raw rows in, dollars out), metrics/<model>.json, plots/<
 
 import argparse
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import joblib
 import numpy as np
@@ -27,6 +26,11 @@ from stages.params import Fit, read_section
 from stages.plots import bound_rmse, rank_features, tabulate_predictions, trace_learning
 from stages.scoring import bound_metrics, rmse, rmsle, score_predictions
 
+if TYPE_CHECKING:
+    from stages.tracking import Logging
+
+SAMPLE = 10_000  # rows that are enough for a learning curve and for a predict time
+
 
 class Fold(NamedTuple):
     """A pipeline, the training rows that it was fitted on, and those held out, by position."""
@@ -36,17 +40,19 @@ class Fold(NamedTuple):
     held_out: np.ndarray
 
 
+def find_fittable(y: pd.DataFrame, fit: Fit) -> np.ndarray:
+    """Which training rows the fit sees, (n_rows,): all, or all but the outliers."""
+    return ~y["outlier"].to_numpy() if fit.drop_outliers else np.ones(len(y), dtype=bool)
+
+
 def fit_folds(encoder: Encoder, estimator: BaseEstimator, rows: pd.DataFrame, y: pd.DataFrame, fit: Fit) -> list[Fold]:
-    """Encoder and estimator fitted anew on each fold of the training rows; none if `fit.cv_folds` is 0.
+    """Encoder and estimator fitted anew on each of `fit.cv_folds` folds of the training rows.
 
     rows: raw (n_rows, n_columns). y: target and outlier flag; outliers stay out of the fits.
     """
-    if not fit.cv_folds:
-        return []
-    target, outlier = y["target"].to_numpy(), y["outlier"].to_numpy()
-    folds = []
-    for fitted, held_out in KFold(fit.cv_folds, shuffle=True, random_state=fit.seed).split(rows):
-        kept = fitted[~outlier[fitted]] if fit.drop_outliers else fitted
+    target, fittable, folds = y["target"].to_numpy(), find_fittable(y, fit), []
+    for drawn, held_out in KFold(fit.cv_folds, shuffle=True, random_state=fit.seed).split(rows):
+        kept = drawn[fittable[drawn]]
         pipeline = Pipeline([("encoder", clone(encoder)), ("estimator", clone(estimator))])
         folds.append(Fold(pipeline.fit(rows.iloc[kept], target[kept]), kept, held_out))
     return folds
@@ -66,34 +72,31 @@ def score_folds(folds: list[Fold], rows: pd.DataFrame, y: pd.DataFrame) -> dict[
 
 
 def cross_validate(
-    encoder: Encoder, estimator: BaseEstimator, rows: pd.DataFrame, y: pd.DataFrame, fit: Fit
+    encoder: Encoder, estimator: BaseEstimator, y: pd.DataFrame, fit: Fit
 ) -> tuple[dict[str, float], pd.DataFrame | None]:
-    """Scores over all folds, and how the first fold's booster learned; nothing without folds."""
-    folds = fit_folds(encoder, estimator, rows, y, fit)
-    if not folds:
+    """Scores over all folds of the training rows, and how the first fold's booster learned; nothing without folds."""
+    if not fit.cv_folds:
         return {}, None
-    parts = {"train": folds[0].fitted, "validation": folds[0].held_out}
-    sides = {side: (rows.iloc[part], y["target"].to_numpy()[part]) for side, part in parts.items()}
-    return score_folds(folds, rows, y), trace_learning(folds[0].pipeline, sides)
+    rows = read_table("rows_train")
+    folds = fit_folds(encoder, estimator, rows, y, fit)
+    first, sides = folds[0], {}
+    for side, positions in (("train", first.fitted), ("validation", first.held_out)):
+        sample = positions[:SAMPLE]
+        sides[side] = first.pipeline["encoder"].transform(rows.iloc[sample]), y["target"].to_numpy()[sample]
+    return score_folds(folds, rows, y), trace_learning(first.pipeline["estimator"], sides)
 
 
-def fit_estimator(estimator: BaseEstimator, X: pd.DataFrame, y: pd.DataFrame, drop_outliers: bool) -> BaseEstimator:
-    """The estimator fitted on encoded rows (n_rows, n_features), without the outliers if so wished."""
-    kept = ~y["outlier"].to_numpy() if drop_outliers else slice(None)
-    return estimator.fit(X.to_numpy()[kept], y["target"].to_numpy()[kept])
+def read_features(part: str) -> np.ndarray:
+    """Encoded rows, float32 (n_rows, n_features)."""
+    return read_table(f"X_{part}").to_numpy()
 
 
-def predict_parts(estimator: BaseEstimator, tables: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
-    """Prices in dollars of the encoded training and test rows."""
-    return {part: estimator.predict(tables[f"X_{part}"].to_numpy()) for part in ("train", "test")}
-
-
-def score_parts(predicted: dict[str, np.ndarray], tables: dict[str, pd.DataFrame], seed: int) -> dict[str, float]:
-    """Every metric on both parts, outliers included, and intervals on the test rows."""
+def score_parts(y: dict[str, pd.DataFrame], predicted: dict[str, np.ndarray], seed: int) -> dict[str, float]:
+    """Every metric on training and test rows, outliers included, and intervals on the test rows."""
     metrics: dict[str, float] = {}
     for part, prices in predicted.items():
-        metrics |= score_predictions(tables[f"y_{part}"]["target"].to_numpy(), prices, part)
-    return metrics | bound_metrics(tables["y_test"]["target"].to_numpy(), predicted["test"], "test", seed)
+        metrics |= score_predictions(y[part]["target"].to_numpy(), prices, part)
+    return metrics | bound_metrics(y["test"]["target"].to_numpy(), predicted["test"], "test", seed)
 
 
 def time_pipeline(pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, float]:
@@ -103,10 +106,10 @@ def time_pipeline(pipeline: Pipeline, rows: pd.DataFrame) -> dict[str, float]:
     return {"predict_seconds_per_row": (time.perf_counter() - started) / len(rows)}
 
 
-def check_against_median(metrics: dict[str, float], tables: dict[str, pd.DataFrame], name: str) -> None:
+def check_against_median(metrics: dict[str, float], y: dict[str, pd.DataFrame], name: str) -> None:
     """Raises InputError if the model is no better than saying the median price every time."""
-    y = tables["y_test"]["target"].to_numpy()
-    median = float(rmse(y, np.full(len(y), tables["y_train"]["target"].median())))
+    actual = y["test"]["target"].to_numpy()
+    median = float(rmse(actual, np.full(len(actual), y["train"]["target"].median())))
     if not metrics["test_rmse"] < median:
         raise InputError(
             f"{MODELS[name].title} is no better than the median price of the training rows: test RMSE "
@@ -122,16 +125,15 @@ def write_plots(name: str, tables: dict[str, pd.DataFrame]) -> None:
             table.to_csv(part, index=False)
 
 
-def read_tables() -> dict[str, pd.DataFrame]:
-    """What prepare wrote, by name. Raises InputError if it has not run."""
-    names = [f"{kind}_{part}" for kind in ("rows", "X", "y") for part in ("train", "test")]
+def read_table(name: str) -> pd.DataFrame:
+    """One of the tables that prepare wrote. Raises InputError if it has not run."""
     try:
-        return {name: pd.read_parquet(PREPARED / f"{name}.parquet") for name in names}
+        return pd.read_parquet(PREPARED / f"{name}.parquet")
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: no such file; run `dvc repro prepare` first") from None
 
 
-def open_run(name: str, title: str) -> AbstractContextManager[Callable[[Pipeline, dict[str, float]], None]]:
+def open_run(name: str, title: str) -> "AbstractContextManager[Logging]":
     """`tracking.open_run`, imported late: a bad parameter need not wait for MLflow, nor the folds."""
     from stages.tracking import open_run
 
@@ -139,44 +141,44 @@ def open_run(name: str, title: str) -> AbstractContextManager[Callable[[Pipeline
 
 
 def train(name: str) -> None:
-    fit = read_section(Fit)
+    fit, title = read_section(Fit), MODELS[name].title if name in MODELS else name
     regressor = build_regressor(name, read_yaml("params.yaml").get(name), fit.seed, fit.threads)
-    tables = read_tables()
+    y = {part: read_table(f"y_{part}") for part in ("train", "test")}
     encoder = joblib.load(PREPARED / "encoder.joblib")
     estimator = build_estimator(regressor, MODELS[name], fit.log_target)
 
-    title = MODELS[name].title
-    validation = (encoder, estimator, tables["rows_train"], tables["y_train"], fit)
     with (
         threadpool_limits(fit.threads),
-        run_aside(cross_validate, *validation) as find_validation,
-        open_run(name, title) as log_outcome,
+        run_aside(cross_validate, encoder, estimator, y["train"], fit) as find_validation,
+        open_run(name, title) as (log_model, log_outcome),
     ):
-        X, y = tables["X_train"], tables["y_train"]
+        fittable, target = find_fittable(y["train"], fit), y["train"]["target"].to_numpy()
+        X = read_features("train")[fittable]
         print(f"train@{name}: {title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()
-        fit_estimator(estimator, X, y, fit.drop_outliers)
+        estimator.fit(X, target[fittable])
         timings = {"fit_seconds": time.perf_counter() - started}
+        seen = X[:SAMPLE].copy(), target[fittable][:SAMPLE]
+        del X  # large tables need the memory
+        predicted = {part: estimator.predict(read_features(part)) for part in ("train", "test")}
+        metrics = score_parts(y, predicted, fit.seed)
+        check_against_median(metrics, y, name)
         pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)])
-        predicted = predict_parts(estimator, tables)
-        metrics = score_parts(predicted, tables, fit.seed)
-        check_against_median(metrics, tables, name)
+        log_model(pipeline)  # while the folds run aside
         cv_scores, learning = find_validation()
         with write_whole(model_file(name)) as part:
             joblib.dump(pipeline, part)
         write_json(metrics_file(name), {"model": title, **metrics, **cv_scores})
-        if learning is None:
-            learning = trace_learning(pipeline, {"train": (tables["rows_train"], y["target"].to_numpy())})
         plotted = {
-            "predictions": tabulate_predictions(tables["y_test"]["target"], predicted["test"]),
+            "predictions": tabulate_predictions(y["test"]["target"], predicted["test"]),
             "features": rank_features(pipeline),
             "rmse": bound_rmse(metrics),
-            "learning": learning,
+            "learning": trace_learning(estimator, {"train": seen}) if learning is None else learning,
         }
         write_plots(name, plotted)
-        log_outcome(pipeline, timings | time_pipeline(pipeline, tables["rows_test"]))
+        log_outcome(timings | time_pipeline(pipeline, read_table("rows_test").head(SAMPLE)))
     print(
-        f"train@{name}: fitted in {timings['fit_seconds']:.2f} s; on {len(tables['y_test'])} test rows "
+        f"train@{name}: fitted in {timings['fit_seconds']:.2f} s; on {len(y['test'])} test rows "
         f"RMSE {metrics['test_rmse']:,.0f}, MAE {metrics['test_mae']:,.0f}, R² {metrics['test_r2']:.4f}"
     )
 

@@ -24,7 +24,7 @@ from stages.edge import InputError, run_stage
 from stages.files import PREPARED, read_yaml, write_whole
 from stages.models import MODELS, build_estimator, build_regressor
 from stages.params import Fit, read_section
-from stages.train import fit_folds, read_tables, score_folds
+from stages.train import fit_folds, read_table, score_folds
 
 TUNING = "House-Prices-Tuning"  # an experiment of its own: the main one holds what DVC holds
 
@@ -80,10 +80,9 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
 
 def score_section(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
     """Mean cross-validated RMSLE, without the outlier rows, over folds drawn with consecutive seeds."""
-    tables = read_tables()
     encoder = joblib.load(PREPARED / "encoder.joblib")
     estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
-    rows, y = tables["rows_train"], tables["y_train"]
+    rows, y = read_table("rows_train"), read_table("y_train")
     scores = [
         score_folds(fit_folds(encoder, estimator, rows, y, drawn), rows, y)["cv_rmsle_inliers"]
         for drawn in (

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -137,3 +140,59 @@ def finished_project(tmp_path_factory):
     project.set_params(fit={"cv_folds": 0})
     project.run("dvc", "repro")
     return project
+
+
+def make_small(root, store=None):
+    project = copy_project(root, store)
+    project.keep_models("ridge", "decision_tree")
+    project.set_params(fit={"cv_folds": 0}, decision_tree={"criterion": "squared_error"}, register={"min_test_r2": 0.5})
+    project.commit("two models")
+    return project
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory):
+    """A small project that has run, is committed, and has pushed to a remote."""
+    folder = tmp_path_factory.mktemp("origin")
+    project = make_small(folder / "project")
+    project.run("dvc", "remote", "add", "--default", "store", str(folder / "remote"))
+    project.commit("remote")
+    project.run("dvc", "repro")
+    project.commit("run")
+    project.run("dvc", "push", "--run-cache")
+    return project
+
+
+@pytest.fixture
+def clone(origin, tmp_path):
+    """A clone after `dvc pull`: DVC's files, and an empty MLflow."""
+    project = clone_project(origin, tmp_path / "clone")
+    project.run("dvc", "pull", "--run-cache")
+    return project
+
+
+def find_runs(project, status="FINISHED"):
+    mlflow.set_tracking_uri(project.store)
+    return mlflow.search_runs(
+        experiment_names=["House-Prices-Regression"],
+        filter_string=f"attributes.status = '{status}'",
+        output_format="list",
+    )
+
+
+def find_versions(project):
+    """{version: (stage, aliases)} of the registered model."""
+    mlflow.set_tracking_uri(project.store)
+    found = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")
+    aliases = mlflow.MlflowClient().get_registered_model("HousePricesPredictor").aliases if found else {}
+    return {
+        int(v.version): (v.current_stage, {a for a, n in aliases.items() if int(n) == int(v.version)}) for v in found
+    }
+
+
+def production_of(project):
+    """The one version in Production, which must load and predict."""
+    (number,) = [n for n, (stage, _) in find_versions(project).items() if stage == "Production"]
+    model = mlflow.pyfunc.load_model("models:/HousePricesPredictor/Production")
+    assert np.isfinite(model.predict(pd.read_parquet(project.root / "data/prepared/rows_test.parquet"))).all()
+    return number

@@ -5,13 +5,19 @@ import pandas as pd
 import pytest
 
 from stages.edge import InputError
-from stages.params import Data, read_section
-from stages.prepare import mark_outliers, prepare_tables, split_rows
+from stages.features import Encoder
+from stages.prepare import make_tables, mark_outliers, split_rows
+
+
+def prepare(houses, dictionary):
+    train, test = split_rows(houses, 0.2, 42)
+    encoder = Encoder(dictionary).fit(train)
+    return dict(make_tables({"train": train, "test": test}, encoder)), encoder
 
 
 @pytest.fixture(scope="module")
 def prepared(houses, dictionary):
-    return prepare_tables(houses, dictionary, read_section(Data))
+    return prepare(houses, dictionary)
 
 
 def test_split_is_80_20_and_no_house_is_on_both_sides(prepared, houses):
@@ -43,7 +49,7 @@ def test_encoder_learns_nothing_from_the_test_rows(houses, dictionary, prepared)
     test = tables["X_test"].index
     spoiled.loc[test, "LotFrontage"] = 999.0
     spoiled.loc[test, "MSZoning"] = "RP"
-    _, again = prepare_tables(spoiled, dictionary, read_section(Data))
+    _, again = prepare(spoiled, dictionary)
     assert again.columns_ == encoder.columns_
 
 

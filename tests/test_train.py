@@ -5,14 +5,16 @@ import pandas as pd
 import pytest
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
 
 from stages.background import run_aside
 from stages.edge import InputError
 from stages.features import Encoder
 from stages.models import MODELS, build_estimator, build_regressor
 from stages.params import Fit
+from stages.plots import trace_learning
 from stages.scoring import rmse
-from stages.train import check_against_median, cross_validate, fit_estimator, fit_folds, score_folds
+from stages.train import check_against_median, cross_validate, find_fittable, fit_folds, score_folds
 
 FIT = Fit(log_target=True, drop_outliers=True, cv_folds=4, threads=1, seed=1)
 
@@ -26,12 +28,10 @@ def table():
     return rows, y
 
 
-def test_outlier_bends_the_fit_only_if_kept(table):
-    rows, y = table
-    straight = fit_estimator(LinearRegression(), rows, y, drop_outliers=True)
-    bent = fit_estimator(LinearRegression(), rows, y, drop_outliers=False)
-    assert straight.coef_[0] == pytest.approx(1000)
-    assert bent.coef_[0] < 990
+def test_fit_sees_outliers_only_if_asked(table):
+    _, y = table
+    assert find_fittable(y, FIT).tolist() == [True] * 39 + [False]
+    assert find_fittable(y, FIT.model_copy(update={"drop_outliers": False})).all()
 
 
 def test_folds_score_every_row_and_keep_outliers_out_of_the_fits(table):
@@ -56,9 +56,9 @@ def test_encoder_of_a_fold_never_sees_the_rows_held_out(table):
 
 
 def test_no_folds_no_scores_and_no_learning_curve(table):
-    rows, y = table
+    _, y = table
     fit = FIT.model_copy(update={"cv_folds": 0})
-    scores, learning = cross_validate(Encoder({"target": "y"}), DummyRegressor(), rows, y, fit)
+    scores, learning = cross_validate(Encoder({"target": "y"}), DummyRegressor(), y, fit)
     assert scores == {}
     assert learning is None
 
@@ -68,19 +68,18 @@ def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
     rows, y = table
     estimator = build_estimator(build_regressor(name, {"n_estimators": 80}, 1, 1), MODELS[name], log_target=True)
     encoder = Encoder({"target": "y"})
-    _, learning = cross_validate(encoder, estimator, rows, y, FIT)
-    fold = fit_folds(encoder, estimator, rows, y, FIT)[0]
-    held_out = fold.held_out
-    expected = rmse(y["target"].to_numpy()[held_out], fold.pipeline.predict(rows.iloc[held_out]))
-    curve = learning[learning["rows"] == "validation"]
+    prices = y["target"].to_numpy()
+    pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)]).fit(rows, prices)
+    expected = rmse(prices, pipeline.predict(rows))
+    curve = trace_learning(pipeline["estimator"], {"validation": (encoder.transform(rows), prices)})
     assert curve["iteration"].is_monotonic_increasing
-    assert len(curve) == 50
+    assert len(curve) == 25
     assert curve.iloc[-1][["iteration", "rmse"]].tolist() == [80, pytest.approx(expected, abs=0.01)]
 
 
 def test_model_no_better_than_the_median_is_refused():
     y = pd.DataFrame({"target": [1.0, 2.0, 9.0]})
-    tables = {"y_train": y, "y_test": y}
+    tables = {"train": y, "test": y}
     with pytest.raises(InputError, match="Ridge Regression is no better than the median"):
         check_against_median({"test_rmse": 100.0}, tables, "ridge")
     check_against_median({"test_rmse": 0.1}, tables, "ridge")

@@ -1,0 +1,99 @@
+"""Measure the pipeline against its references, and write benchmarks/RESULTS.md and results.json.
+
+    python -m benchmarks.bench                      all of it, about three quarters of an hour
+    python -m benchmarks.bench --only phases        one part, shown and not written
+
+Every figure stands beside a reference measured in the same run on the same machine, by turns: compare the ratios,
+not the seconds. Run after `dvc repro`, on a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.latency import measure_latency
+from benchmarks.measure import Line, Usage, format_table
+from benchmarks.pipeline import measure_pipeline
+from benchmarks.scale import format_scale, measure_scale
+
+PARTS = ("pipeline", "phases", "latency", "scale")
+FACTORS = [1, 10, 100, 1000]
+RESULTS = Path("benchmarks")
+
+
+def measure_phases(repeats: int) -> dict[str, dict[str, float]]:
+    """Median seconds that a quick and a slow model's train process spends on each of its parts."""
+    found = {}
+    for name in ("ridge", "gradient_boosting"):
+        command = [sys.executable, "-m", "benchmarks.phases", name]
+        runs = [
+            json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()[-1])
+            for _ in range(repeats)
+        ]
+        found[name] = {phase: sorted(run[phase] for run in runs)[repeats // 2] for phase in runs[0]}
+    return found
+
+
+def format_phases(phases: dict[str, dict[str, float]]) -> str:
+    header = ["model", *next(iter(phases.values()))]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for name, spent in phases.items():
+        lines.append(f"| {name} | {' | '.join(f'{seconds:.2f} s' for seconds in spent.values())} |")
+    return "\n".join(lines)
+
+
+def measure(part: str, repeats: int, factors: list[int]) -> tuple[str, Any]:
+    """One part as Markdown, and as plain data."""
+    if part == "scale":
+        taken = measure_scale(factors)
+        return format_scale(taken, 1460), taken
+    if part == "phases":
+        phases = measure_phases(repeats)
+        return format_phases(phases), phases
+    lines = measure_pipeline(repeats) if part == "pipeline" else measure_latency()
+    return format_table(lines), lines
+
+
+def to_plain(content: Any) -> Any:
+    if isinstance(content, Line | Usage):
+        return content._asdict()
+    if isinstance(content, dict):
+        return {str(key): to_plain(value) for key, value in content.items()}
+    return [to_plain(value) for value in content] if isinstance(content, list) else content
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=PARTS, help="measure one part and print it")
+    parser.add_argument("--repeats", type=int, default=5, help="medians of so many (default 5)")
+    parser.add_argument("--factors", type=int, nargs="+", default=FACTORS, help="times the rows (default 1 to 1000)")
+    arguments = parser.parse_args()
+    found = {}
+    for part in [arguments.only] if arguments.only else PARTS:
+        text, found[part] = measure(part, arguments.repeats, arguments.factors)
+        print(f"\n{text}\n", flush=True)
+        if not arguments.only:
+            write_part(part, text)
+    if not arguments.only:
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        content = {"machine": machine, **{part: to_plain(result) for part, result in found.items()}}
+        (RESULTS / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_part(part: str, text: str) -> None:
+    """Put a part's table between its marks in RESULTS.md; the words around it are written by hand."""
+    path = RESULTS / "RESULTS.md"
+    before, start, rest = path.read_text().partition(f"<!-- {part} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    path.write_text(f"{before}{start}{text}\n{end}{after}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Kill `dvc repro` at random moments, and check what the next one makes of it.
+
+    python -m benchmarks.crash --kills 40
+
+Works in a temporary copy of the repository with two quick models. After each kill, which takes DVC and the stage
+alike, `dvc repro` must end well, MLflow must hold one finished run for each result and no run that goes on, dvc.lock
+must name the bytes that are there, and Production must load and price. Ends with 1 at the first thing that is not so.
+
+DVC does not write dvc.lock whole: if a kill hits just that, the lock comes back with `git checkout dvc.lock`, which
+is done here and counted.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from stages.files import hash_file
+from tests.conftest import Project, find_runs, make_small, production_of
+
+
+def kill_repro(project: Project, seconds: float) -> str:
+    """Start `dvc repro`, kill it and all its children after so many seconds; the last line that it printed."""
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=project.root, env=project.env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    printed, _ = process.communicate()
+    return (printed.strip().splitlines() or ["nothing yet"])[-1]
+
+
+def repro(project: Project) -> bool:
+    """Run `dvc repro`, and say whether dvc.lock had to be restored for it."""
+    done = project.run("dvc", "repro", check=False)
+    torn = "dvc.lock' validation failed" in done.stderr
+    assert torn or done.returncode == 0, done.stderr
+    if torn:
+        project.run("git", "checkout", "dvc.lock")
+        project.run("dvc", "repro")
+    return torn
+
+
+def check(project: Project) -> None:
+    """Raises AssertionError if DVC's files, MLflow's runs or Production are not whole."""
+    names = ("ridge", "decision_tree")
+    lock = yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
+    for stage in lock.values():
+        for out in stage.get("outs", []):
+            assert hash_file(project.root / out["path"]) == out["md5"], out["path"]
+    finished = find_runs(project)
+    for name in names:
+        md5 = hash_file(project.root / "models" / name)
+        assert any(run.data.tags["dvc.model_md5"] == md5 for run in finished), name
+    assert all({"test_r2", "fit_seconds"} & set(run.data.metrics) for run in finished)
+    assert find_runs(project, "RUNNING") == []
+    production_of(project)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.crash", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    draw, torn = random.Random(arguments.seed), 0  # noqa: S311
+    with tempfile.TemporaryDirectory() as folder:
+        project = make_small(Path(folder, "project"))
+        project.run("dvc", "repro")
+        project.commit("run")
+        for number in range(1, arguments.kills + 1):
+            project.set_params(data={"seed": number}, ridge={"alpha": float(number)})
+            seconds = draw.uniform(0.5, 12)
+            last = kill_repro(project, seconds)
+            torn += repro(project)
+            check(project)
+            project.commit(f"{number}")
+            print(f"crash: {number:2d}/{arguments.kills} killed after {seconds:4.1f} s, at: {last}", flush=True)
+    print(f"crash: {arguments.kills} kills, and each time the next `dvc repro` put all in order")
+    print(f"crash: in {torn} of them, dvc.lock had been torn and came from git")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""A larger table of the same kind: rows of the real one, drawn with replacement and perturbed.
+
+    python -m benchmarks.generate --factor 100 --output big.csv
+
+Deterministic, and written a piece at a time, so that memory does not grow with the factor.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.contract import check_table, read_dictionary, read_table
+
+PIECE = 50  # times the real table's rows
+NOISE = 0.02  # of a number's value, as a standard deviation
+
+
+def perturb(rows: pd.DataFrame, dictionary: dict[str, Any], rng: np.random.Generator) -> pd.DataFrame:
+    """Rows with each quantity a little off, still whole where it was whole, and within its range."""
+    changed = {}
+    for name, column in dictionary["columns"].items():
+        if column["type"] == "number" and name != dictionary.get("id"):
+            low, high = column.get("range", (None, None))
+            noisy = np.round(rows[name].to_numpy() * (1 + NOISE * rng.standard_normal(len(rows))))
+            changed[name] = np.clip(noisy, low, high)
+    return rows.assign(**changed)
+
+
+def generate(source: str, dictionary: dict[str, Any], factor: int, output: Path) -> int:
+    """Write `factor` times the rows of a table as CSV, and give their number."""
+    table = check_table(read_table(source, dictionary), dictionary, source)
+    rng, count = np.random.default_rng(factor), 0
+    output.unlink(missing_ok=True)
+    for first in range(0, factor, PIECE):
+        drawn = table.iloc[rng.integers(len(table), size=len(table) * min(PIECE, factor - first))]
+        piece = perturb(drawn, dictionary, rng)
+        piece.index = pd.RangeIndex(count + 1, count + len(piece) + 1, name=dictionary["id"])
+        piece.to_csv(output, mode="a", header=count == 0, na_rep="NA", float_format="%.0f")
+        count += len(piece)
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=__doc__.splitlines()[0])
+    parser.add_argument("--factor", type=int, required=True, help="how many times the rows of the real table")
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    count = generate("data/raw/train.csv", read_dictionary("data/dictionary.yaml"), arguments.factor, arguments.output)
+    print(f"generate: {count:,} rows → {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The pipeline against the plain script: from nothing, side by side, again without a change, and with one changed."""
+
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Line, run, take_turns
+from tests.conftest import Project, copy_project
+
+
+def empty(project: Project) -> None:
+    """Take away all that a run left behind: outputs, cache, store."""
+    for name in ("mlruns", "models", "plots", "data/prepared", ".dvc/cache", ".dvc/tmp"):
+        shutil.rmtree(project.root / name, ignore_errors=True)
+    for path in project.root.glob("mlflow.db*"):
+        path.unlink()
+
+
+def prepare_project(folder: Path) -> Project:
+    """A copy of the repository in which `make` takes the environment as set up."""
+    project = copy_project(folder / "project")
+    (project.root / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    (project.root / ".venv" / "ready").touch()
+    os.utime(project.root / "requirements.lock", (0, 0))
+    return project
+
+
+def measure_pipeline(repeats: int) -> list[Line]:
+    with tempfile.TemporaryDirectory() as folder:
+        project = prepare_project(Path(folder))
+
+        def time_cold(*args: str) -> float:
+            empty(project)
+            return run(list(args), project.root, project.env).seconds
+
+        plain = [sys.executable, "benchmarks/plain_script.py"]
+        cold = take_turns(
+            {
+                "plain script": lambda: time_cold(*plain),
+                "dvc repro": lambda: time_cold("dvc", "repro"),
+                "make repro JOBS=2": lambda: time_cold("make", "repro", "JOBS=2"),
+            },
+            repeats,
+        )
+        again = take_turns(
+            {
+                "dvc status": lambda: run(["dvc", "status"], project.root, project.env).seconds,
+                "dvc repro, nothing changed": lambda: run(["dvc", "repro"], project.root, project.env).seconds,
+            },
+            repeats,
+        )
+        trees = itertools.count(700)
+
+        def time_experiment() -> float:
+            changed = f"xgboost.n_estimators={next(trees)}"
+            return run(["dvc", "exp", "run", "-S", changed], project.root, project.env).seconds
+
+        one = take_turns({"dvc exp run, one parameter": time_experiment}, repeats)
+    return [
+        compare("`dvc repro` from nothing", cold["dvc repro"], "plain script", cold["plain script"], "≤ 1.0"),
+        compare("`make repro JOBS=2`", cold["make repro JOBS=2"], "plain script", cold["plain script"], "≤ 0.75"),
+        compare(
+            "`dvc repro`, no change", again["dvc repro, nothing changed"], "`dvc status`", again["dvc status"], "≤ 2.5"
+        ),
+        compare(
+            "`dvc exp run`, one parameter",
+            one["dvc exp run, one parameter"],
+            "from nothing",
+            cold["dvc repro"],
+            "≤ 0.3",
+        ),
+    ]
+
+
+def compare(what: str, seconds: float, reference: str, reference_seconds: float, goal: str) -> Line:
+    return Line(what, f"{seconds:.1f} s", f"{reference} {reference_seconds:.1f} s", seconds / reference_seconds, goal)
