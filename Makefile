@@ -8,7 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast lint ui serve docker
+.PHONY: help setup repro test test-fast lint ui serve docker bench
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,9 +40,10 @@ test-fast: .venv/ready
 lint: .venv/ready ## style, types, and whether the files belong together
 	ruff check .
 	ruff format --check .
-	mypy stages
+	mypy stages benchmarks
 
 ui: .venv/ready ## MLflow's pages at http://localhost:5000
+	@echo "Runs: http://localhost:5000/#/experiments/1/runs?workflowType=machine_learning"
 	mlflow ui --port 5000
 
 serve: .venv/ready ## the model in Production over REST at http://localhost:1234
@@ -55,3 +56,6 @@ docker: .venv/ready ## an image that serves the model; where no Docker engine ru
 		mlflow models generate-dockerfile --model-uri $(PRODUCTION) --output-directory docker && \
 		echo "No Docker engine runs here. Where one does: docker build -t house-prices-predictor docker"; \
 	fi
+
+bench: .venv/ready ## measure against the plain script and with up to 1000 times the rows; three quarters of an hour
+	python -m benchmarks.bench

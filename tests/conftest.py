@@ -16,6 +16,22 @@ from stages.contract import check_table, read_dictionary, read_table
 
 ROOT = Path(__file__).parent.parent
 
+# Files of tests that share a project which takes long to make, so that one worker runs them.
+SHARING = {
+    "test_pipeline": "whole",
+    "test_browser": "whole",
+    "test_predict": "finished",
+    "test_serving": "finished",
+    "test_trust": "finished",
+    "test_cost": "finished",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(SHARING.get(item.path.stem, item.path.stem)))
+
 
 @pytest.fixture(scope="session")
 def dictionary():
@@ -39,6 +55,7 @@ class Project:
 
     def __init__(self, root: Path, store: str | None = None) -> None:
         self.root = root
+        self.printed = ""  # by the run that a fixture made
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
         bin_folder = str(Path(sys.executable).parent)
         self.env = {**clean, "PATH": f"{bin_folder}{os.pathsep}{clean['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -130,6 +147,15 @@ def clone_project(origin: Project, target: Path, store: str | None = None) -> Pr
     clone.run("git", "config", "user.name", "Test")
     clone.run("git", "config", "user.email", "test@example.com")
     return clone
+
+
+@pytest.fixture(scope="session")
+def whole_project(tmp_path_factory):
+    """A fresh copy after `dvc repro --force`: eight models from nothing."""
+    project = copy_project(tmp_path_factory.mktemp("whole") / "project")
+    done = project.run("dvc", "repro", "--force")
+    project.printed = done.stdout + done.stderr
+    return project
 
 
 @pytest.fixture(scope="session")

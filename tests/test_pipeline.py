@@ -27,14 +27,6 @@ MISSION = {
 SIX = {f"{part}_{metric}" for part in ("train", "test") for metric in ("rmse", "mae", "r2")}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A fresh copy after `dvc repro`: eight models from nothing."""
-    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    project.printed = project.run("dvc", "repro", "--force")
-    return project
-
-
 def find_runs(project, **kwargs):
     mlflow.set_tracking_uri(project.store)
     return mlflow.search_runs(experiment_names=["House-Prices-Regression"], output_format="list", **kwargs)
@@ -44,19 +36,19 @@ def read_metrics(project, name):
     return json.loads((project.root / "metrics" / f"{name}.json").read_text())
 
 
-def test_committed_results_are_those_of_the_committed_code(finished):
-    changed = finished.run("git", "status", "--porcelain").stdout
+def test_committed_results_are_those_of_the_committed_code(whole_project):
+    changed = whole_project.run("git", "status", "--porcelain").stdout
     assert changed == "", (
-        f"dvc repro --force changed what git has:\n{changed}\n{finished.run('git', 'diff').stdout[:3000]}"
+        f"dvc repro --force changed what git has:\n{changed}\n{whole_project.run('git', 'diff').stdout[:3000]}"
     )
 
 
-def test_no_library_warns_on_a_normal_run(finished):
-    assert "warning" not in (finished.printed.stdout + finished.printed.stderr).lower()
+def test_no_library_warns_on_a_normal_run(whole_project):
+    assert "warning" not in whole_project.printed.lower()
 
 
-def test_eight_finished_runs_with_the_missions_names(finished):
-    runs = find_runs(finished)
+def test_eight_finished_runs_with_the_missions_names(whole_project):
+    runs = find_runs(whole_project)
     assert {run.info.run_name for run in runs} == set(MISSION)
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
@@ -64,29 +56,29 @@ def test_eight_finished_runs_with_the_missions_names(finished):
         assert run.data.params["model_name"] == run.info.run_name
 
 
-def test_every_model_beats_its_row_of_the_missions_table(finished):
-    names = yaml.safe_load((finished.root / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
-    for metrics in (read_metrics(finished, name) for name in names):
+def test_every_model_beats_its_row_of_the_missions_table(whole_project):
+    names = yaml.safe_load((whole_project.root / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
+    for metrics in (read_metrics(whole_project, name) for name in names):
         rmse, r2 = MISSION[metrics["model"]]
         assert metrics["test_rmse"] < rmse
         assert metrics["test_r2"] > r2
 
 
-def test_run_holds_params_dataset_signature_and_safe_model(finished):
-    run = next(run for run in find_runs(finished) if run.info.run_name == "XGBoost")
-    section = yaml.safe_load((finished.root / "params.yaml").read_text())["xgboost"]
+def test_run_holds_params_dataset_signature_and_safe_model(whole_project):
+    run = next(run for run in find_runs(whole_project) if run.info.run_name == "XGBoost")
+    section = yaml.safe_load((whole_project.root / "params.yaml").read_text())["xgboost"]
     assert {key: run.data.params[key] for key in section} == {key: str(value) for key, value in section.items()}
     dataset = run.inputs.dataset_inputs[0].dataset
-    assert dataset.digest == hashlib.md5((finished.root / "data/raw/train.csv").read_bytes()).hexdigest()
+    assert dataset.digest == hashlib.md5((whole_project.root / "data/raw/train.csv").read_bytes()).hexdigest()
     model = mlflow.models.get_model_info(f"runs:/{run.info.run_id}/model")
     assert {str(column.type) for column in model.signature.inputs} == {"DataType.double", "DataType.string"}
     assert model.flavors["sklearn"]["serialization_format"] == "skops"
     assert model.saved_input_example_info
 
 
-def test_production_is_the_best_current_model_and_predicts_raw_rows(finished):
-    champion = json.loads((finished.root / "metrics/champion.json").read_text())
-    mlflow.set_tracking_uri(finished.store)
+def test_production_is_the_best_current_model_and_predicts_raw_rows(whole_project):
+    champion = json.loads((whole_project.root / "metrics/champion.json").read_text())
+    mlflow.set_tracking_uri(whole_project.store)
     (version,) = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")
     assert version.current_stage == "Production"
     assert mlflow.get_run(version.run_id).info.run_name == champion["model"]
@@ -99,20 +91,22 @@ def test_production_is_the_best_current_model_and_predicts_raw_rows(finished):
     assert (prices > 10_000).all()
 
 
-def test_another_repro_changes_nothing(finished):
-    before = (finished.root / "dvc.lock").read_bytes(), len(find_runs(finished))
-    printed = finished.run("dvc", "repro").stdout
+def test_another_repro_changes_nothing(whole_project):
+    before = (whole_project.root / "dvc.lock").read_bytes(), len(find_runs(whole_project))
+    printed = whole_project.run("dvc", "repro").stdout
     assert "nothing has changed since MLflow was last brought in line" in printed
-    assert before == ((finished.root / "dvc.lock").read_bytes(), len(find_runs(finished)))
+    assert before == ((whole_project.root / "dvc.lock").read_bytes(), len(find_runs(whole_project)))
     assert len(mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")) == 1
 
 
-def test_one_parameter_runs_its_model_and_register_and_nothing_else(finished):
-    printed = finished.run("dvc", "exp", "run", "-S", "xgboost.max_depth=2", "-S", "xgboost.n_estimators=50").stdout
+def test_one_parameter_runs_its_model_and_register_and_nothing_else(whole_project):
+    printed = whole_project.run(
+        "dvc", "exp", "run", "-S", "xgboost.max_depth=2", "-S", "xgboost.n_estimators=50"
+    ).stdout
     ran = [line for line in printed.splitlines() if line.startswith("> ")]
     assert ran == ["> python -m stages.train xgboost", "> python -m stages.register"]
-    finished.run("git", "checkout", "--quiet", ".")
-    finished.run("dvc", "checkout")
+    whole_project.run("git", "checkout", "--quiet", ".")
+    whole_project.run("dvc", "checkout")
 
 
 def test_another_table_needs_only_a_dictionary_of_one_line(project):

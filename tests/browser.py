@@ -1,0 +1,82 @@
+"""A real Chromium on the pages that a person looks at: MLflow's, and DVC's plots."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+from playwright.sync_api import Page, Route, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+RUNS = "/#/experiments/1/runs?workflowType=machine_learning"  # MLflow opens on its GenAI pages otherwise
+
+
+@contextmanager
+def open_page(width: int = 1600, height: int = 1000) -> Iterator[Page]:
+    """An empty page of a headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, "--disable-sync"])
+        try:
+            yield browser.new_page(viewport={"width": width, "height": height})
+        finally:
+            browser.close()
+
+
+@contextmanager
+def serve_ui(root: Path, env: Mapping[str, str]) -> Iterator[str]:
+    """`mlflow ui` on the store of a project, on a free port of this machine; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{root / 'mlflow.db'}"]
+    process = subprocess.Popen(
+        command, cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_until_up(process, f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until_up(process: subprocess.Popen[bytes], address: str) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{address} does not answer")
+        try:
+            if requests.get(f"{address}/health", timeout=2).ok:
+                return
+        except requests.ConnectionError:
+            continue
+
+
+def serve_scripts(route: Route) -> None:
+    """The scripts of DVC's plots page, which come from a public address, from a package on this machine."""
+    import vl_convert
+
+    script = vl_convert.javascript_bundle() if "/vega-embed@" in route.request.url else ""
+    route.fulfill(body=script, content_type="text/javascript; charset=utf-8")
+
+
+def show_plots(page: Page, index: Path) -> None:
+    """Open DVC's plots page and wait until each chart is drawn."""
+    page.route("https://cdn.jsdelivr.net/**", serve_scripts)
+    page.goto(index.as_uri())
+    page.wait_for_function("document.querySelectorAll('.vega-embed canvas, .vega-embed svg.marks').length >= 5")
+
+
+def show_runs(page: Page, address: str, view: str = "") -> None:
+    """Open the experiment's runs, as a table or with view=CHART."""
+    page.goto(f"{address}{RUNS}" + (f"&compareRunsMode={view}" if view else ""))
+    page.get_by_role("link", name="Ridge Regression").first.wait_for()
