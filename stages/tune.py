@@ -131,7 +131,8 @@ def tune(name: str, trials: int, repeats: int) -> None:
             f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
-        with mlflow.start_run(experiment_id=tracking.connect(TUNING), run_name=f"Tune {MODELS[name].title}"):
+        mlflow.set_experiment(experiment_id=tracking.connect(TUNING))
+        with mlflow.start_run(run_name=f"Tune {MODELS[name].title}"):
             objective = partial(try_section, name=name, section=section, fit=fit, repeats=repeats)
             study.optimize(objective, n_trials=trials)
             mlflow.log_metric("cv_rmsle_inliers", study.best_value)

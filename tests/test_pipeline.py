@@ -91,6 +91,21 @@ def test_production_is_the_best_current_model_and_predicts_raw_rows(whole_projec
     assert (prices > 10_000).all()
 
 
+def test_model_card_says_how_good_where_wrong_and_how_to_get_it_again(whole_project):
+    champion = json.loads((whole_project.root / "metrics/champion.json").read_text())
+    card = (whole_project.root / "metrics/champion.md").read_text()
+    assert f"Test RMSE {champion['test_rmse']:,.0f} dollars" in card
+    predictions = pd.read_csv(whole_project.root / "plots" / champion["name"] / "predictions.csv", index_col="Id")
+    worst = predictions["residual"].abs().nlargest(10)
+    assert all(f"| {row_id} |" in card for row_id in worst.index)
+    md5 = hashlib.md5((whole_project.root / "models" / champion["name"]).read_bytes()).hexdigest()
+    assert md5 in card
+    mlflow.set_tracking_uri(whole_project.store)
+    (version,) = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")
+    assert mlflow.artifacts.load_text(f"runs:/{version.run_id}/champion.md") == card
+    assert version.description.startswith(f"{champion['model']}. Test RMSE {champion['test_rmse']:,.0f}")
+
+
 def test_another_repro_changes_nothing(whole_project):
     before = (whole_project.root / "dvc.lock").read_bytes(), len(find_runs(whole_project))
     printed = whole_project.run("dvc", "repro").stdout
