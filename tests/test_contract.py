@@ -112,6 +112,7 @@ def test_missing_file_is_named(dictionary):
         ("target: y\ncolumns: {y: {type: number}, x: {type: ordinal}}", "needs its levels"),
         ("target: y\ncolumns: {y: {type: number}, x: {type: category, levels: [no]}}", "levels"),
         ("target: y\ncolumns: {y: {type: number}}\nderived: {z: {sum: [a, b]}}", "a is not a number"),
+        ("target: y\ncolumns: {y: {type: number}}\nderived: {z: {mean: [y]}}", "mean takes a number and the category"),
         ("- a\n- b", "expected `key: value`"),
         ("a: [", "not a YAML file"),
     ],

@@ -4,8 +4,9 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import skew
 
-from stages.features import Encoder, LogSkewed
+from stages.features import Encoder, LogSkewed, measure_skewness
 
 
 @pytest.fixture
@@ -60,6 +61,27 @@ def test_derived_columns_follow_the_dictionary(encoder, houses):
     pd.testing.assert_series_equal(X["TotalSF"], total, check_names=False)
 
 
+def test_mean_of_a_category_is_that_of_the_training_rows_and_overall_elsewhere(encoder, houses):
+    known, unseen = houses.head(1), houses.head(1).assign(Neighborhood="Atlantis")
+    names = houses[houses["Neighborhood"] == known["Neighborhood"].iloc[0]]
+    feature = encode(encoder, pd.concat([known, unseen]))["NeighborhoodQual"].tolist()
+    assert feature == pytest.approx([names["OverallQual"].mean(), houses["OverallQual"].mean()])
+
+
+def test_column_has_its_own_limit_for_rare_levels():
+    table = pd.DataFrame({"y": 1.0, "a": list("xxxyyz"), "b": list("xxxyyz")})
+    columns = {"y": {"type": "number"}, "a": {"type": "category"}, "b": {"type": "category", "rare": 1}}
+    encoder = Encoder({"target": "y", "rare": 3, "columns": columns}).fit(table)
+    assert list(encoder.get_feature_names_out()) == ["a=(other)", "b=y", "b=z"]
+
+
+def test_parts_of_a_long_table_are_encoded_as_one(encoder, houses, monkeypatch):
+    whole = encoder.transform(houses)
+    monkeypatch.setattr("stages.features.PART", 100)
+    np.testing.assert_array_equal(encoder.transform(houses), whole)
+    assert whole.dtype == np.float32
+
+
 def test_missing_column_is_named(encoder, houses):
     with pytest.raises(ValueError, match="missing columns: LotArea"):
         encoder.transform(houses.drop(columns="LotArea"))
@@ -97,6 +119,12 @@ def test_skewed_columns_are_logged_and_flags_are_not():
     unskewed = LogSkewed().fit(X)
     assert unskewed.skewed_.tolist() == [True, False, False]
     np.testing.assert_allclose(unskewed.transform(X)[:, 0], np.log1p(X[:, 0]))
+
+
+def test_skewness_agrees_with_its_reference():
+    values = np.random.default_rng(0).exponential(50, 1000)
+    assert measure_skewness(values) == pytest.approx(skew(values))
+    assert measure_skewness(np.ones(10)) == 0
 
 
 def test_values_beyond_the_training_rows_are_drawn_in():

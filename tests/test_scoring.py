@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from stages.scoring import METRICS, bound_metrics, score_predictions, share_won
+from stages.scoring import METRICS, bound_metrics, resample, score_predictions, share_won
 
 RNG = np.random.default_rng(0)
 Y = RNG.uniform(50_000, 500_000, 200)
@@ -37,6 +37,14 @@ def test_interval_holds_the_score_and_narrows_with_more_rows():
 
 def test_interval_repeats_with_its_seed():
     assert bound_metrics(Y, PREDICTED, "test", 1) == bound_metrics(Y, PREDICTED, "test", 1)
+
+
+def test_interval_of_a_long_table_is_drawn_in_parts(monkeypatch):
+    whole = bound_metrics(Y, PREDICTED, "test", 1)
+    monkeypatch.setattr("stages.scoring.LARGEST_DRAW", 7 * len(Y))
+    parts = bound_metrics(Y, PREDICTED, "test", 1)
+    assert len(list(resample(len(Y), 1))) == 286
+    assert parts == pytest.approx(whole, rel=0.05)
 
 
 @pytest.mark.parametrize("metric", METRICS)
