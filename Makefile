@@ -57,5 +57,5 @@ docker: .venv/ready ## an image that serves the model; where no Docker engine ru
 		echo "No Docker engine runs here. Where one does: docker build -t house-prices-predictor docker"; \
 	fi
 
-bench: .venv/ready ## measure against the plain script and with up to 1000 times the rows; three quarters of an hour
+bench: .venv/ready ## measure against the plain script and with up to 1000 times the rows; half an hour
 	python -m benchmarks.bench

@@ -1,7 +1,7 @@
 """Measure the pipeline against its references, and write benchmarks/RESULTS.md and results.json.
 
-    python -m benchmarks.bench                      all of it, about three quarters of an hour
-    python -m benchmarks.bench --only phases        one part, shown and not written
+    python -m benchmarks.bench                      all of it, about half an hour
+    python -m benchmarks.bench --only phases        one part
 
 Every figure stands beside a reference measured in the same run on the same machine, by turns: compare the ratios,
 not the seconds. Run after `dvc repro`, on a machine that does nothing else.
@@ -71,28 +71,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=PARTS, help="measure one part and print it")
+    parser.add_argument("--only", choices=PARTS, help="measure one part; the others keep their tables")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many (default 5)")
     parser.add_argument("--factors", type=int, nargs="+", default=FACTORS, help="times the rows (default 1 to 1000)")
     arguments = parser.parse_args()
-    found = {}
     for part in [arguments.only] if arguments.only else PARTS:
-        text, found[part] = measure(part, arguments.repeats, arguments.factors)
+        text, found = measure(part, arguments.repeats, arguments.factors)
         print(f"\n{text}\n", flush=True)
-        if not arguments.only:
-            write_part(part, text)
-    if not arguments.only:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        content = {"machine": machine, **{part: to_plain(result) for part, result in found.items()}}
-        (RESULTS / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_part(part, text, found)
 
 
-def write_part(part: str, text: str) -> None:
-    """Put a part's table between its marks in RESULTS.md; the words around it are written by hand."""
+def write_part(part: str, text: str, found: Any) -> None:
+    """Put a part's table between its marks in RESULTS.md, whose words are written by hand, and its data beside it."""
     path = RESULTS / "RESULTS.md"
     before, start, rest = path.read_text().partition(f"<!-- {part} -->\n")
     _, end, after = rest.partition("<!-- end -->")
     path.write_text(f"{before}{start}{text}\n{end}{after}")
+    path = RESULTS / "results.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    path.write_text(json.dumps(content | {"machine": machine, part: to_plain(found)}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

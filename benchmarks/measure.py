@@ -1,9 +1,8 @@
 """Whole processes, timed by turns, and the table that shows them."""
 
-import os
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -26,17 +25,24 @@ class Usage(NamedTuple):
     peak: int
 
 
+# A process counts the memory of the one that forked it as its own peak, so a small one forks, waits and reports.
+LAUNCHER = """
+import os, sys, time
+started = time.perf_counter()
+process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(process, 0)
+seconds = time.perf_counter() - started
+os.write(2, f"\\n{seconds} {usage.ru_maxrss * 1024}".encode())
+os._exit(os.waitstatus_to_exitcode(status) != 0)
+"""
+
+
 def run(args: list[str], cwd: Path, env: Mapping[str, str]) -> Usage:
     """Run a command to its end, silently. Raises CalledProcessError with what it printed if it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(args, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    printed = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, args, printed)
-    return Usage(seconds, usage.ru_maxrss * 1024)
+    command = [sys.executable, "-S", "-c", LAUNCHER, *args]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=True)
+    seconds, peak = done.stderr.splitlines()[-1].split()
+    return Usage(float(seconds), int(peak))
 
 
 def take_turns(calls: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:

@@ -17,8 +17,8 @@ LARGEST = {
     "ridge": 1000,
     "lasso": 1000,
     "decision_tree": 10,
-    "random_forest": 100,
-    "gradient_boosting": 100,
+    "random_forest": 10,
+    "gradient_boosting": 10,
     "xgboost": 1000,
     "lightgbm": 1000,
 }
@@ -47,7 +47,7 @@ def measure_scale(factors: list[int]) -> dict[str, dict[int, Usage | None]]:
                     try:
                         taken[stage][factor] = time_stage(project, stage)
                     except subprocess.CalledProcessError as error:
-                        print(f"bench: {stage} failed on {factor} times the rows: {error.output[-300:]}", flush=True)
+                        print(f"bench: {stage} failed on {factor} times the rows: {error.stderr[-300:]}", flush=True)
                 print(f"bench: {factor} times the rows: {stage} {taken[stage][factor]}", flush=True)
     return taken
 
