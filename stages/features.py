@@ -119,6 +119,23 @@ class LogSkewed(TransformerMixin, BaseEstimator):
         return X
 
 
+class Standardized(TransformerMixin, BaseEstimator):
+    """Zero mean and unit variance, column by column and in place: StandardScaler needs three times the memory."""
+
+    def fit(self, X: np.ndarray, y: object = None) -> Self:
+        """Learn mean and standard deviation of each column of (n_rows, n_features)."""
+        self.mean_ = X.mean(axis=0)
+        spread = np.array([column.std() for column in X.T])
+        self.scale_ = np.where(spread > 0, spread, 1.0)
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """X itself, changed."""
+        X -= self.mean_
+        X /= self.scale_
+        return X
+
+
 def measure_skewness(values: np.ndarray) -> float:
     """Sample skewness; 0 for a constant."""
     centred = values - values.mean()

@@ -6,10 +6,10 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import RobustScaler, StandardScaler
+from sklearn.preprocessing import RobustScaler
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import (
 )
 
 from stages.edge import InputError
-from stages.features import LogSkewed
+from stages.features import LogSkewed, Standardized
 
 
 class Model(NamedTuple):
@@ -27,13 +27,13 @@ class Model(NamedTuple):
     title: str
     module: str
     regressor: str
-    scaler: type[BaseEstimator] | None = None
+    scaler: BaseEstimator | None = None
 
 
 MODELS = {
-    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", StandardScaler),
-    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", RobustScaler),
-    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", StandardScaler),
+    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", Standardized()),
+    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", RobustScaler(copy=False)),
+    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", Standardized()),
     "decision_tree": Model("Decision Tree", "sklearn.tree", "DecisionTreeRegressor"),
     "random_forest": Model("Random Forest", "sklearn.ensemble", "RandomForestRegressor"),
     "gradient_boosting": Model("Gradient Boosting", "sklearn.ensemble", "GradientBoostingRegressor"),
@@ -111,7 +111,7 @@ def import_regressor(name: str) -> Any:
 
 def build_estimator(regressor: BaseEstimator, model: Model, log_target: bool) -> BaseEstimator:
     """Encoded features → dollars: unskewed, scaled inputs for a linear model, and the log of the price as target."""
-    steps = [("unskew", LogSkewed()), ("scaler", model.scaler(copy=False))] if model.scaler else []
+    steps = [("unskew", LogSkewed()), ("scaler", clone(model.scaler))] if model.scaler else []
     estimator = Pipeline([*steps, ("regressor", regressor)])
     if not log_target:
         return estimator

@@ -53,6 +53,7 @@ TRUSTED_TYPES = [
     "sklearn.tree._tree.Tree",
     "stages.features.Encoder",
     "stages.features.LogSkewed",
+    "stages.features.Standardized",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBRegressor",
 ]

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import skew
+from sklearn.preprocessing import StandardScaler
 
-from stages.features import Encoder, LogSkewed, measure_skewness
+from stages.features import Encoder, LogSkewed, Standardized, measure_skewness
 
 
 @pytest.fixture
@@ -119,6 +120,12 @@ def test_skewed_columns_are_logged_and_flags_are_not():
     unskewed = LogSkewed().fit(X)
     assert unskewed.skewed_.tolist() == [True, False, False]
     np.testing.assert_allclose(unskewed.transform(X)[:, 0], np.log1p(X[:, 0]))
+
+
+def test_standardized_columns_agree_with_their_reference():
+    X = np.column_stack([np.random.default_rng(0).normal(5, 3, 100), np.ones(100)])
+    expected = StandardScaler().fit_transform(X)
+    np.testing.assert_allclose(Standardized().fit(X).transform(X.copy()), expected, atol=1e-12)
 
 
 def test_skewness_agrees_with_its_reference():
