@@ -90,6 +90,16 @@ class Encoder(TransformerMixin, BaseEstimator):
         return np.array(self.feature_names_, dtype=object)
 
 
+def take_log(values: np.ndarray) -> np.ndarray:
+    """Log(1 + x) to float32: numpy's log has other last bits on a processor with AVX-512 than on one without."""
+    return np.log1p(values).astype(np.float32)
+
+
+def undo_log(values: np.ndarray) -> np.ndarray:
+    """Exp(x) - 1, in double precision also for XGBoost's single: to the cent, it is then the same on any processor."""
+    return np.expm1(values, dtype=float)
+
+
 class LogSkewed(TransformerMixin, BaseEstimator):
     """Log(1 + x) of the columns that are skewed in the training rows, for models that are linear in their inputs.
 
@@ -115,7 +125,7 @@ class LogSkewed(TransformerMixin, BaseEstimator):
         """Float64 (n_rows, n_features), a new array: what follows may work in place."""
         X = np.clip(X, self.low_, self.high_, dtype=float)
         for position in np.flatnonzero(self.skewed_):
-            X[:, position] = np.log1p(np.maximum(X[:, position], 0))
+            X[:, position] = take_log(np.maximum(X[:, position], 0))
         return X
 
 

@@ -1,5 +1,6 @@
 """Name → estimator, from a section of params.yaml. Knows estimators, nothing of files."""
 
+import math
 import re
 from importlib import import_module
 from numbers import Integral, Real
@@ -18,7 +19,7 @@ from sklearn.utils._param_validation import (
 )
 
 from stages.edge import InputError
-from stages.features import LogSkewed, Standardized
+from stages.features import LogSkewed, Standardized, take_log, undo_log
 
 
 class Model(NamedTuple):
@@ -115,7 +116,7 @@ def build_estimator(regressor: BaseEstimator, model: Model, log_target: bool) ->
     estimator = Pipeline([*steps, ("regressor", regressor)])
     if not log_target:
         return estimator
-    return TransformedTargetRegressor(estimator, func=np.log1p, inverse_func=np.expm1, check_inverse=False)
+    return TransformedTargetRegressor(estimator, func=take_log, inverse_func=undo_log, check_inverse=False)
 
 
 def find_regressor(estimator: BaseEstimator) -> BaseEstimator:
@@ -123,6 +124,22 @@ def find_regressor(estimator: BaseEstimator) -> BaseEstimator:
     if isinstance(estimator, TransformedTargetRegressor):
         estimator = estimator.regressor_
     return estimator["regressor"]
+
+
+def round_coefficients(regressor: BaseEstimator) -> None:
+    """Round a fitted linear model to seven digits of its largest coefficient; leave any other model as it is.
+
+    BLAS kernels differ by processor in the digits behind: this makes the bytes of the model the same on all of them.
+    What only tells how the solver went is dropped for the same reason.
+    """
+    if not hasattr(regressor, "coef_"):
+        return
+    largest = float(np.max(np.abs(regressor.coef_)))
+    places = 6 - math.floor(math.log10(largest)) if largest else 6
+    regressor.coef_ = np.round(regressor.coef_, places)
+    regressor.intercept_ = float(np.round(regressor.intercept_, places))
+    for name in ("singular_", "dual_gap_"):
+        vars(regressor).pop(name, None)
 
 
 def check_section(name: str, section: dict[str, Any], regressor: Any) -> None:

@@ -54,6 +54,8 @@ TRUSTED_TYPES = [
     "stages.features.Encoder",
     "stages.features.LogSkewed",
     "stages.features.Standardized",
+    "stages.features.take_log",
+    "stages.features.undo_log",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBRegressor",
 ]

@@ -21,7 +21,7 @@ from stages.background import run_aside
 from stages.edge import InputError, run_stage
 from stages.features import Encoder
 from stages.files import PREPARED, metrics_file, model_file, plot_file, read_yaml, write_json, write_whole
-from stages.models import MODELS, build_estimator, build_regressor
+from stages.models import MODELS, build_estimator, build_regressor, find_regressor, round_coefficients
 from stages.params import Fit, read_section
 from stages.plots import bound_rmse, rank_features, tabulate_predictions, trace_learning
 from stages.scoring import bound_metrics, rmse, rmsle, score_predictions
@@ -157,6 +157,7 @@ def train(name: str) -> None:
         print(f"train@{name}: {title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()
         estimator.fit(X, target[fittable])
+        round_coefficients(find_regressor(estimator))
         timings = {"fit_seconds": time.perf_counter() - started}
         seen = X[:SAMPLE].copy(), target[fittable][:SAMPLE]
         del X  # large tables need the memory
