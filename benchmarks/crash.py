@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from stages.files import hash_file
+from stages.shared.files import hash_file
 from tests.conftest import Project, find_runs, make_small, production_of
 
 

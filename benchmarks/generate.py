@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.contract import check_table, read_dictionary, read_table
+from stages.table.contract import read_table
+from stages.table.dictionary import read_dictionary
 
 PIECE = 50  # times the real table's rows
 NOISE = 0.02  # of a number's value, as a standard deviation
@@ -31,7 +32,7 @@ def perturb(rows: pd.DataFrame, dictionary: dict[str, Any], rng: np.random.Gener
 
 def generate(source: str, dictionary: dict[str, Any], factor: int, output: Path) -> int:
     """Write `factor` times the rows of a table as CSV, and give their number."""
-    table = check_table(read_table(source, dictionary), dictionary, source)
+    table = read_table(source, dictionary)
     rng, count = np.random.default_rng(factor), 0
     output.unlink(missing_ok=True)
     for first in range(0, factor, PIECE):

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.measure import Line
-from stages import tracking
-from stages.predict import load_pipeline, predict_file
+from stages.predict import predict_file
+from stages.registry.loading import open_model
+from stages.tracking.connection import connect
 
 import mlflow  # isort: skip
 import requests  # isort: skip
@@ -119,8 +120,8 @@ def measure_file(pipeline: Any, n_rows: int) -> tuple[float, float]:
 
 
 def measure_latency() -> list[Line]:
-    tracking.connect()
-    model, pipeline = mlflow.pyfunc.load_model(PRODUCTION), load_pipeline("Production")
+    connect()
+    model, pipeline = mlflow.pyfunc.load_model(PRODUCTION), open_model("Production")
     schema = model.metadata.get_input_schema()
     types = dict(zip(schema.input_names(), schema.pandas_types(), strict=True))
     row = pd.read_csv(RAW, dtype=types, nrows=1, usecols=list(types))

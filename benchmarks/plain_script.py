@@ -17,16 +17,17 @@ from sklearn.pipeline import Pipeline
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from stages.contract import check_table, read_dictionary, read_table
-from stages.features import Encoder
-from stages.models import MODELS, build_estimator, build_regressor
+from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.table.contract import read_table
+from stages.table.dictionary import read_dictionary
+from stages.table.encoder import Encoder
 
 
 def main() -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     data, fit = params["data"], params["fit"]
     dictionary = read_dictionary(data["dictionary"])
-    table = check_table(read_table(data["path"], dictionary), dictionary, data["path"])
+    table = read_table(data["path"], dictionary)
     train, test = train_test_split(table, test_size=data["test_size"], random_state=data["seed"])
     train = train[~train.eval(dictionary["outliers"])]
     target = dictionary["target"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.generate import generate
 from benchmarks.measure import Usage, run
-from stages.contract import read_dictionary
+from stages.table.dictionary import read_dictionary
 from tests.conftest import Project, copy_project
 
 # How large a table each stage is measured on, in times the real one; beyond it, the stage takes hours or days.

@@ -1,4 +1,4 @@
-"""The stages of the pipeline, one module each, and the few modules they share.
+"""The pipeline: the modules here are what DVC runs and what a person runs, the folders what they share.
 
 Whatever libraries read when they are imported is set here, before the first of them.
 """
@@ -16,3 +16,8 @@ gc.set_threshold(100_000, 50, 50)
 CPU_INFO = Path("/proc/cpuinfo")
 if platform.machine() == "x86_64" and CPU_INFO.exists() and "avx2" in CPU_INFO.read_text():
     os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -1,36 +1,29 @@
-"""What links MLflow and DVC, at the terminal: show one side from the other, list promotions, roll back.
+"""history: what links MLflow and DVC, shown from either side; the promotions, and the way back.
 
 python -m stages.history show <md5 | run id | model version>
 python -m stages.history list
 python -m stages.history rollback [version]
 """
 
-import argparse
-import subprocess
 from datetime import UTC, datetime
 
 import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from stages import registry, tracking
-from stages.edge import InputError, run_stage
-from stages.files import model_file
+from stages.registry import versions as registry
+from stages.shared.cli import InputError, make_parser, run_command
+from stages.shared.files import model_file
+from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors
+from stages.tracking.provenance import ask_git
+from stages.tracking.runs import has_run
+from stages.tracking.store import lock_store
 
 
 def find_commits(md5: str) -> list[str]:
     """Commits whose dvc.lock brought in an md5, newest first, on any branch or experiment."""
-    shown = subprocess.run(
-        ["git", "log", "--all", "--exclude=refs/exps/exec/*", "--format=%h", f"-S{md5}", "--", "dvc.lock"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return [commit for commit in shown.stdout.split() if md5 in read_lock(commit)]
-
-
-def read_lock(commit: str) -> str:
-    return subprocess.run(["git", "show", f"{commit}:dvc.lock"], capture_output=True, text=True, check=False).stdout
+    shown = ask_git("log", "--all", "--exclude=refs/exps/exec/*", "--format=%h", f"-S{md5}", "--", "dvc.lock")
+    return [commit for commit in shown.split() if md5 in ask_git("show", f"{commit}:dvc.lock")]
 
 
 def describe_way_back(run: Run) -> list[str]:
@@ -40,36 +33,28 @@ def describe_way_back(run: Run) -> list[str]:
     commits = find_commits(md5)
     path = model_file(stage.partition("@")[2]).as_posix()
     if commits:
-        lines = [
+        return [
             f"git checkout {commits[0]} -- dvc.lock dvc.yaml params.yaml",
             f"dvc checkout {path} || dvc pull {path}",
         ]
-    elif tags.get("dvc.exp_name"):
-        lines = [f"dvc exp apply {tags['dvc.exp_name']}"]
-    else:
-        lines = [f"# no commit holds this result: its bytes are .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"]
-    return lines
+    if tags.get("dvc.exp_name"):
+        return [f"dvc exp apply {tags['dvc.exp_name']}"]
+    return [f"# no commit holds this result: its bytes are .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"]
 
 
 def describe_run(run: Run, versions: list[ModelVersion]) -> list[str]:
     tags = run.data.tags
-    metrics = ", ".join(
-        f"{key} {run.data.metrics[key]:g}" for key in ("test_rmse", "test_r2") if key in run.data.metrics
-    )
+    shown = [f"{key} {run.data.metrics[key]:g}" for key in ("test_rmse", "test_r2") if key in run.data.metrics]
     held = [v for v in versions if v.tags.get("dvc.model_md5") == tags["dvc.model_md5"]]
     made = f"{tags['dvc.baseline_rev'][:10]}{' with changes' if tags['dvc.dirty'] == 'true' else ''}"
     rebuilt = "  (rebuilt from DVC)" if "dvc.rebuilt" in tags else ""
-    inputs = [
-        f"  {key.removeprefix('dvc.md5.')}  {value}"
-        for key, value in sorted(tags.items())
-        if key.startswith("dvc.md5.")
-    ]
+    inputs = {key.removeprefix("dvc.md5."): md5 for key, md5 in sorted(tags.items()) if key.startswith("dvc.md5.")}
     return [
         f"MLflow run     {run.info.run_id}  {run.info.run_name}{rebuilt}",
-        f"               {metrics}",
+        f"               {', '.join(shown)}",
         f"DVC            {tags['dvc.stage']}, model {tags['dvc.model_md5']}",
         f"made from      {made}{', experiment ' + tags['dvc.exp_name'] if tags['dvc.exp_name'] else ''}",
-        *inputs,
+        *(f"  {path}  {md5}" for path, md5 in inputs.items()),
         f"versions       {', '.join(f'{v.version} ({v.current_stage})' for v in held) or 'none'}",
         "to bring its files back:",
         *(f"  {line}" for line in describe_way_back(run)),
@@ -82,12 +67,12 @@ def find_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
     clause = f"tags.`dvc.model_md5` = '{key}'"
     if version:
         clause = f"attributes.run_id = '{version.run_id}'"
-    elif len(key) == 32 and tracking.has_run(key):
+    elif len(key) == 32 and has_run(key):
         clause = f"attributes.run_id = '{key}'"
     elif not key.isalnum():
         clause = "attributes.run_id = 'none'"
     found = mlflow.search_runs(
-        experiment_names=[tracking.EXPERIMENT],
+        experiment_names=[EXPERIMENT],
         filter_string=f"attributes.status = 'FINISHED' and {clause}",
         output_format="list",
     )
@@ -128,16 +113,14 @@ def roll_back(number: str | None) -> None:
     production = registry.find_production(versions)
     if production is None:
         raise InputError("nothing is in Production, so there is nothing to roll back")
-    target = (
-        next((v for v in versions if str(v.version) == number), None) if number else find_previous(versions, production)
-    )
+    wanted = next((v for v in versions if str(v.version) == number), None)
+    target = wanted if number else find_previous(versions, production)
     if target is None:
-        known = registry.name_versions(versions)
-        wanted = f"there is no version {number}" if number else "no other version was in Production before"
-        raise InputError(f"{wanted}; versions: {known}")
+        reason = f"there is no version {number}" if number else "no other version was in Production before"
+        raise InputError(f"{reason}; versions: {registry.name_versions(versions)}")
     if target.version == production.version:
         raise InputError(f"version {target.version} is in Production already")
-    with tracking.lock_store():
+    with lock_store():
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z"
         registry.reject(production, f"{now}, for version {target.version}")
         registry.promote(target, f"Rolled back by hand from version {production.version}.")
@@ -156,20 +139,16 @@ def find_previous(versions: list[ModelVersion], production: ModelVersion) -> Mod
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.history", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("history", __doc__, "list")
     commands = parser.add_subparsers(dest="command", required=True)
-    shown = commands.add_parser(
-        "show", help="from a run, version or model md5 to the other side, and back to its files"
-    )
+    shown = commands.add_parser("show", help="from one side to the other, and back to the files")
     shown.add_argument("key", help="md5 of a DVC model, MLflow run id, or version number")
     commands.add_parser("list", help="every promotion: when, which version, why")
     rolled = commands.add_parser("rollback", help="put an earlier version back into Production")
     rolled.add_argument("version", nargs="?", help="its number; without it, the one that was Production before")
     arguments = parser.parse_args()
-    tracking.connect()
-    with tracking.explain_store_errors():
+    connect()
+    with explain_store_errors():
         if arguments.command == "show":
             show(arguments.key)
         elif arguments.command == "list":
@@ -179,4 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

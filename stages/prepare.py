@@ -11,11 +11,12 @@ import joblib
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from stages.contract import check_table, read_dictionary, read_table
-from stages.edge import InputError, run_stage
-from stages.features import Encoder
-from stages.files import PREPARED, write_whole
-from stages.params import Data, Fit, read_section
+from stages.shared.cli import InputError, make_parser, run_command
+from stages.shared.files import PREPARED, write_whole
+from stages.shared.params import Data, Fit, read_section
+from stages.table.contract import read_table
+from stages.table.dictionary import read_dictionary
+from stages.table.encoder import Encoder
 
 
 def split_rows(table: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -44,7 +45,7 @@ def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tu
     """The tables of training and test rows by name, one after the other, so that memory holds one at a time.
 
     rows: what a user of the model hands in. X: float32 (n_rows, n_features).
-    y: the target in dollars, and whether the row is an outlier.
+    y: the target in its unit, and whether the row is an outlier.
     """
     dictionary, names = encoder.dictionary, encoder.get_feature_names_out()
     for part, rows in parts.items():
@@ -55,18 +56,18 @@ def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tu
 
 
 def main() -> None:
+    make_parser("prepare", __doc__).parse_args()
     data, fit = read_section(Data), read_section(Fit)
     dictionary = read_dictionary(data.dictionary, data.target)
-    raw = read_table(data.path, dictionary)
-    table = check_table(raw, dictionary, data.path, fit.log_target)
+    table = read_table(data.path, dictionary, fit.log_target)
     train, test = split_rows(table, data.test_size, data.seed)
-    del raw, table  # a large one would be in memory three times
+    del table  # a large one would be in memory twice
     encoder = Encoder(dictionary).fit(train)
-    for name, frame in make_tables({"train": train, "test": test}, encoder):
-        with write_whole(PREPARED / f"{name}.parquet") as path:
-            frame.to_parquet(path)
-    with write_whole(PREPARED / "encoder.joblib") as path:
-        joblib.dump(encoder, path)
+    with write_whole(PREPARED) as folder:
+        folder.mkdir()
+        for name, frame in make_tables({"train": train, "test": test}, encoder):
+            frame.to_parquet(folder / f"{name}.parquet")
+        joblib.dump(encoder, folder / "encoder.joblib")
     print(
         f"prepare: {len(train) + len(test)} rows of {data.path} → {len(train)} to train on, {len(test)} to test on, "
         f"{len(encoder.get_feature_names_out())} features"
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,97 +1,75 @@
 """register: bring MLflow in line with what DVC holds, and the best model into Production.
 
-Reads   params.yaml (register), dvc.yaml (the models' names), metrics/, models/, plots/, data/prepared/
-Writes  metrics/champion.json and .md, the runs that MLflow lacks, and the versions of the registered model
+Reads   params.yaml (register), metrics/ (champion.json ranks the models), models/, scores/, data/prepared/
+Writes  MLflow: the runs and models that it lacks, the versions of the registered model, and which of them serves
 """
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages import store
-from stages.edge import InputError, run_stage
-from stages.files import metrics_file, model_file, plot_file, read_json, read_yaml, write_json, write_whole
+from stages.shared.cli import make_parser, run_command
+from stages.shared.files import CARD, CHAMPION, metrics_file, read_json, read_yaml, require_file
+from stages.tracking import store
 
-Scores = dict[str, Any]
-CHAMPION = metrics_file("champion")
-CARD = CHAMPION.with_suffix(".md")
-
-
-def read_metrics(names: list[str]) -> dict[str, Scores]:
-    """The current metrics of every model; a file left over from another is not looked at."""
-    missing = [str(p) for name in names for p in (metrics_file(name), model_file(name)) if not p.exists()]
-    if missing:
-        raise InputError(f"{', '.join(missing)}: no such file; run `dvc repro` or `dvc pull` first")
-    return {name: read_json(metrics_file(name)) for name in names}
+if TYPE_CHECKING:
+    from stages.model.metrics import Scores
 
 
-def check_metric(metric: str, scores: dict[str, Scores]) -> bool:
-    """Whether a larger value of the metric is better. Raises InputError if no model has such a metric."""
-    from stages.scoring import METRICS
-
-    known = [key for key in next(iter(scores.values())) if key.rpartition("_")[2] in METRICS]
-    if metric not in known:
-        raise InputError(f"params.yaml: register.metric = {metric!r}: no such metric; known: {', '.join(known)}")
-    return METRICS[metric.rpartition("_")[2]].greater_is_better
+def list_inputs() -> list[Path]:
+    """Every file that register depends on."""
+    deps = read_yaml("dvc.yaml")["stages"]["register"]["deps"]
+    found = [file for dep in deps for file in (Path(dep).rglob("*") if Path(dep).is_dir() else [Path(dep)])]
+    files = [file for file in found if file.is_file() and "__pycache__" not in file.parts]
+    return [Path("params.yaml"), *map(metrics_file, read_champion()["ranking"]), *sorted(files)]
 
 
-def find_lead(champion: str, runner_up: str, metric: str, seed: int) -> float:
-    """In which share of paired resamples of the test rows the champion beats the runner-up."""
-    import pandas as pd
-
-    from stages.scoring import share_won
-
-    first, second = (pd.read_csv(plot_file(name, "predictions")) for name in (champion, runner_up))
-    return share_won(
-        first["actual"].to_numpy(), first["predicted"].to_numpy(), second["predicted"].to_numpy(), metric, seed
-    )
+def read_champion() -> "Scores":
+    """The champion's metrics, and how it was chosen. Raises InputError if that has not happened yet."""
+    return read_json(require_file(CHAMPION))
 
 
-def register(names: list[str]) -> list[str]:
-    """Rank, mirror and promote, and print the leaderboard; gives the files that MLflow keeps of the runs."""
-    from stages import registry, tracking
-    from stages.card import summarize, write_card
-    from stages.leaderboard import format_leaderboard, score_baseline
-    from stages.params import Fit, Register, read_section
-    from stages.promotion import mirror_runs, register_champion
+def register() -> list[str]:
+    """Mirror and promote, and print the leaderboard; returns the files that MLflow keeps of the models here."""
+    from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
+    from stages.registry.promotion import register_champion
+    from stages.registry.versions import REGISTERED_MODEL
+    from stages.shared.params import Register, read_section
+    from stages.tracking.connection import connect, explain_store_errors
+    from stages.tracking.models import find_local_folder
+    from stages.tracking.runs import close_abandoned_runs, log_card, mirror_run
 
-    settings, fit = read_section(Register), read_section(Fit)
-    scores = read_metrics(names)
-    greater_is_better = check_metric(settings.metric, scores)
-    ranked = sorted(scores, key=lambda name: scores[name][settings.metric], reverse=greater_is_better)
-    champion, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else ranked[0]
-    lead = find_lead(champion, runner_up, settings.metric.rpartition("_")[2], fit.seed)
-    report = {"name": champion, **scores[champion], "chosen_by": settings.metric}
-    report |= {"runner_up": runner_up, "better_in_share_of_resamples": lead}
-    tracking.connect()
-    with tracking.explain_store_errors(), tracking.lock_store():
-        for title in tracking.close_abandoned_runs():
+    settings, report = read_section(Register), read_champion()
+    scores = read_scores(report["ranking"])
+    connect()
+    with explain_store_errors(), store.lock_store():
+        for title in close_abandoned_runs():
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
-        runs = mirror_runs(scores)
-        with write_whole(CARD) as part:
-            part.write_text(write_card(report))
-        tracking.log_card(runs[champion], CARD)
-        done = register_champion(champion, runs[champion], scores[champion], settings, summarize(report))
-        kept = tracking.find_local_files(runs.values())
-    write_json(CHAMPION, report)
+        runs = {}
+        for name in scores:
+            runs[name], rebuilt = mirror_run(name, scores[name]["model"])
+            if rebuilt:
+                print(f"register: {scores[name]['model']} was not in MLflow; logged from DVC's files")
+        log_card(runs[report["name"]], CARD)
+        done = register_champion(report, runs[report["name"]], settings)
+        folders = [folder for run in runs.values() if (folder := find_local_folder(run))]
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
-    print(format_leaderboard(ranked, scores, seconds, score_baseline()))
-    print(
-        f"{scores[champion]['model']} beats {scores[runner_up]['model']} in {lead:.0%} of resamples of the test rows."
-    )
+    print(format_leaderboard(scores, seconds, score_baseline()))
+    if "runner_up" in report:
+        other = scores[report["runner_up"]]["model"]
+        print(f"{report['model']} beats {other} in {report['win_rate']:.0%} of resamples of the test rows.")
     for line in done:
-        print(f"{registry.REGISTERED_MODEL}: {line}")
-    return kept
+        print(f"{REGISTERED_MODEL}: {line}")
+    return [str(file) for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
 
 
 def main() -> None:
-    stages = read_yaml("dvc.yaml")["stages"]
-    names = stages["train"]["foreach"]
-    inputs = ["params.yaml", "dvc.yaml", CHAMPION, CARD, *map(metrics_file, names), *stages["register"]["deps"]]
-    if store.is_settled(inputs):
+    make_parser("register", __doc__).parse_args()
+    inputs = list_inputs()
+    if store.is_in_line(inputs):
         print("register: nothing has changed since MLflow was last brought in line")
         return
-    kept = register(names)
-    store.settle(inputs, kept)
+    store.remember_state(inputs, register())
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,13 +1,10 @@
-"""Search for a model's hyperparameters by repeated cross-validation on the training rows.
+"""tune: search for a model's hyperparameters by repeated cross-validation on the training rows.
 
 Reads   params.yaml, data/prepared/ (training rows only)
 Writes  optuna.db (a search goes on where it stopped), one MLflow run with a nested run for each trial, and the
         winner into the model's section of params.yaml, if it is better than what stands there
-
-    python -m stages.tune xgboost --trials 50
 """
 
-import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +14,18 @@ import mlflow
 import numpy as np
 import optuna
 from ruamel.yaml import YAML
+from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
-from stages import tracking
-from stages.edge import InputError, run_stage
-from stages.files import PREPARED, read_yaml, write_whole
-from stages.models import MODELS, build_estimator, build_regressor
-from stages.params import Fit, read_section
-from stages.train import fit_folds, read_table, score_folds
+from stages.model.estimators import MODELS, build_estimator, build_regressor, require_model
+from stages.model.folds import fit_folds, score_folds
+from stages.shared.cli import InputError, make_parser, run_command
+from stages.shared.files import PREPARED, write_whole
+from stages.shared.params import PARAMS, Fit, read_mapping, read_section
+from stages.tracking.connection import connect
+from stages.train import read_table
 
+STUDIES = "optuna.db"
 TUNING = "House-Prices-Tuning"  # an experiment of its own: the main one holds what DVC holds
 
 # What is searched, and where: (smallest, largest, on a log scale); a list is a choice.
@@ -104,7 +104,7 @@ def try_section(trial: optuna.Trial, name: str, section: dict[str, Any], fit: Fi
     return score
 
 
-def write_section(name: str, values: dict[str, Any], path: str = "params.yaml") -> None:
+def write_section(name: str, values: dict[str, Any], path: str = PARAMS) -> None:
     """Put values into a section of params.yaml; comments and order stay."""
     yaml = YAML()
     yaml.width = 120
@@ -114,25 +114,33 @@ def write_section(name: str, values: dict[str, Any], path: str = "params.yaml") 
         yaml.dump(content, file)
 
 
+def open_study(name: str, seed: int) -> optuna.Study:
+    """The search for a model, where it stopped. Raises InputError if its file cannot be read."""
+    try:
+        study = optuna.create_study(study_name=name, storage=f"sqlite:///{STUDIES}", load_if_exists=True)
+    except (SQLAlchemyError, RuntimeError) as error:
+        raise InputError(f"{STUDIES}: {str(error).splitlines()[0][:200]}; move it away to begin again") from None
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # a search that goes on tries new points
+    return study
+
+
 def tune(name: str, trials: int, repeats: int) -> None:
-    if name not in MODELS:
-        raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
-    if not SPACES[name]:
-        raise InputError(f"{MODELS[name].title} has nothing to search")
-    fit, section = read_section(Fit), read_yaml("params.yaml")[name]
+    title = require_model(name).title
+    if not SPACES.get(name):
+        raise InputError(f"{title} has nothing to search")
+    if min(trials, repeats) < 1:
+        raise InputError(f"--trials {trials} --repeats {repeats}: each must be at least 1")
+    fit, section = read_section(Fit), read_mapping(name)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(study_name=name, storage="sqlite:///optuna.db", load_if_exists=True)
-    study.sampler = optuna.samplers.TPESampler(
-        seed=fit.seed + len(study.trials)
-    )  # a search that goes on tries new points
+    study = open_study(name, fit.seed)
     with threadpool_limits(fit.threads):
         present = score_section(name, section, fit, repeats)
         print(
             f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
-        mlflow.set_experiment(experiment_id=tracking.connect(TUNING))
-        with mlflow.start_run(run_name=f"Tune {MODELS[name].title}"):
+        mlflow.set_experiment(experiment_id=connect(TUNING))
+        with mlflow.start_run(run_name=f"Tune {title}"):
             objective = partial(try_section, name=name, section=section, fit=fit, repeats=repeats)
             study.optimize(objective, n_trials=trials)
             mlflow.log_metric("cv_rmsle_inliers", study.best_value)
@@ -145,15 +153,13 @@ def tune(name: str, trials: int, repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("tune", __doc__, "xgboost --trials 50")
     parser.add_argument("model", help=f"one of {', '.join(MODELS)}")
     parser.add_argument("--trials", type=int, default=30, help="how many more to try (default 30)")
-    parser.add_argument("--repeats", type=int, default=3, help="how often the folds are drawn anew (default 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="how often the folds are drawn again (default 3)")
     arguments = parser.parse_args()
     tune(arguments.model, arguments.trials, arguments.repeats)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

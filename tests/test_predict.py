@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.edge import InputError
-from stages.predict import SeenIds, find_paths, load_pipeline, predict_file
+from stages.predict import find_paths, predict_file
+from stages.registry.loading import open_model
+from stages.shared.cli import InputError
+from stages.table.checks import SeenIds
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -39,7 +41,7 @@ def expected(finished_project):
 
 @pytest.fixture(scope="module")
 def ridge(finished_project):
-    return load_pipeline(str(finished_project.root / "models/ridge"))
+    return open_model(str(finished_project.root / "models/ridge"))
 
 
 @pytest.fixture
@@ -106,19 +108,19 @@ def test_parquet_in_and_out_gives_the_same_prices(predict, tmp_path, expected):
 
 @pytest.mark.parametrize("model", ["@champion", "1", "models:/HousePricesPredictor/Production", "models/ridge"])
 def test_every_name_of_the_champion_gives_its_prices(predict, at_home, expected, tmp_path, model):
-    predict(pd.read_csv(TEST), load_pipeline(model))
+    predict(pd.read_csv(TEST), open_model(model))
     pd.testing.assert_series_equal(read_prices(tmp_path / "prices.csv"), expected)
 
 
 def test_another_model_gives_other_prices(predict, at_home, raw, expected, tmp_path):
-    predict(raw, load_pipeline("models/decision_tree"))
+    predict(raw, open_model("models/decision_tree"))
     assert (read_prices(tmp_path / "prices.csv") != expected).mean() > 0.9
 
 
 @pytest.mark.parametrize("model", ["99", "@nobody", "models:/Nothing/1", "params.yaml", "models/nothing"])
 def test_a_model_that_is_none_is_one_line(at_home, model):
     with pytest.raises(InputError) as error:
-        load_pipeline(model)
+        open_model(model)
     assert len(str(error.value).splitlines()) == 1
     assert model in str(error.value)
 
@@ -255,8 +257,8 @@ def test_memory_does_not_grow_with_the_file(finished_project, raw, tmp_path):
             ids = raw["Id"].astype(int) + 10_000 * n
             raw.assign(Id=ids).to_csv(source, mode="a", header=n == 0, index=False)
         code = (
-            "import resource, sys; from stages.predict import load_pipeline, predict_file\n"
-            f"predict_file(load_pipeline('models/ridge'), {str(source)!r}, {str(output)!r}, skip_bad=False)\n"
+            "import resource\nfrom stages.predict import predict_file\nfrom stages.registry.loading import open_model\n"
+            f"predict_file(open_model('models/ridge'), {str(source)!r}, {str(output)!r}, skip_bad=False)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         peaks[copies] = int(finished_project.run(sys.executable, "-c", code).stdout.split()[-1]) * 1024

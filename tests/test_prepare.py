@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.edge import InputError
-from stages.features import Encoder
 from stages.prepare import make_tables, mark_outliers, split_rows
+from stages.shared.cli import InputError
+from stages.table.encoder import Encoder
 
 
 def prepare(houses, dictionary):

@@ -3,18 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
-from stages.background import run_aside
-from stages.edge import InputError
-from stages.features import Encoder
-from stages.models import MODELS, build_estimator, build_regressor
-from stages.params import Fit
-from stages.plots import trace_learning
-from stages.scoring import rmse
-from stages.train import check_against_median, cross_validate, find_fittable, fit_folds, score_folds
+from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.model.folds import find_fittable, fit_folds, score_folds
+from stages.model.metrics import rmse
+from stages.model.plots import trace_learning
+from stages.shared.cli import InputError
+from stages.shared.params import Fit
+from stages.table.encoder import Encoder
+from stages.train import check_against_median
 
 FIT = Fit(log_target=True, drop_outliers=True, cv_folds=4, threads=1, seed=1)
 
@@ -55,14 +54,6 @@ def test_encoder_of_a_fold_never_sees_the_rows_held_out(table):
     assert all(len(fold) <= 30 for fold in seen)
 
 
-def test_no_folds_no_scores_and_no_learning_curve(table):
-    _, y = table
-    fit = FIT.model_copy(update={"cv_folds": 0})
-    scores, learning = cross_validate(Encoder({"target": "y"}), DummyRegressor(), y, fit)
-    assert scores == {}
-    assert learning is None
-
-
 @pytest.mark.parametrize("name", ["gradient_boosting", "xgboost", "lightgbm"])
 def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
     rows, y = table
@@ -78,15 +69,7 @@ def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
 
 
 def test_model_no_better_than_the_median_is_refused():
-    y = pd.DataFrame({"target": [1.0, 2.0, 9.0]})
-    tables = {"train": y, "test": y}
+    target = {part: np.array([1.0, 2.0, 9.0]) for part in ("train", "test")}
     with pytest.raises(InputError, match="Ridge Regression is no better than the median"):
-        check_against_median({"test_rmse": 100.0}, tables, "ridge")
-    check_against_median({"test_rmse": 0.1}, tables, "ridge")
-
-
-def test_work_aside_gives_its_result_and_a_failure_is_not_silent():
-    with run_aside(sum, [1, 2]) as find:
-        assert find() == 3
-    with run_aside(int, "no number") as find, pytest.raises(EOFError):
-        find()
+        check_against_median({"test_rmse": 100.0}, target, "ridge")
+    check_against_median({"test_rmse": 0.1}, target, "ridge")

@@ -1,0 +1,98 @@
+"""Name → estimator, from a section of params.yaml. Knows estimators, nothing of files."""
+
+import math
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import RobustScaler
+
+from stages.model.hyperparameters import find_faults
+from stages.model.scaling import LogSkewed, Standardized, take_log, undo_log
+from stages.shared.cli import InputError
+
+
+class Model(NamedTuple):
+    """What a model is called in MLflow, the class that fits it, and, if it is linear, how its inputs are scaled."""
+
+    title: str
+    module: str
+    regressor: str
+    scaler: BaseEstimator | None = None
+
+
+MODELS = {
+    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", Standardized()),
+    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", RobustScaler(copy=False)),
+    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", Standardized()),
+    "decision_tree": Model("Decision Tree", "sklearn.tree", "DecisionTreeRegressor"),
+    "random_forest": Model("Random Forest", "sklearn.ensemble", "RandomForestRegressor"),
+    "gradient_boosting": Model("Gradient Boosting", "sklearn.ensemble", "GradientBoostingRegressor"),
+    "xgboost": Model("XGBoost", "xgboost", "XGBRegressor"),
+    "lightgbm": Model("LightGBM", "lightgbm", "LGBMRegressor"),
+}
+
+
+def require_model(name: str) -> Model:
+    """Raises InputError for a name that is none of the models'."""
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def build_regressor(name: str, section: dict[str, Any], seed: int, threads: int) -> BaseEstimator:
+    """The unfitted regressor of a model, with its section of params.yaml.
+
+    Seed and threads go to every class that takes them, unless the section says otherwise.
+    Raises InputError for a model, a parameter or a value that does not exist.
+    """
+    require_model(name)
+    regressor = import_regressor(name)
+    defaults = regressor().get_params()
+    shared = {"random_state": seed, "n_jobs": threads, "copy_X": False}  # LogSkewed's array may be overwritten
+    quiet = {"verbose": -1} if name == "lightgbm" else {}
+    settings = {key: value for key, value in shared.items() if key in defaults} | quiet
+    faults = find_faults(name, regressor, section, settings)
+    if faults:
+        raise InputError("; ".join(faults))
+    return regressor(**settings | section)
+
+
+def import_regressor(name: str) -> Any:
+    """The class of a model; imported here, so that a stage loads only the library that it needs."""
+    return getattr(import_module(MODELS[name].module), MODELS[name].regressor)
+
+
+def build_estimator(regressor: BaseEstimator, model: Model, log_target: bool) -> BaseEstimator:
+    """Encoded features → the target: unskewed, scaled inputs for a linear model, and the log of the target to fit."""
+    steps = [("unskew", LogSkewed()), ("scaler", clone(model.scaler))] if model.scaler else []
+    estimator = Pipeline([*steps, ("regressor", regressor)])
+    if not log_target:
+        return estimator
+    return TransformedTargetRegressor(estimator, func=take_log, inverse_func=undo_log, check_inverse=False)
+
+
+def find_regressor(estimator: BaseEstimator) -> BaseEstimator:
+    """The regressor inside a fitted estimator from encoded rows to the target."""
+    if isinstance(estimator, TransformedTargetRegressor):
+        estimator = estimator.regressor_
+    return estimator["regressor"]
+
+
+def round_coefficients(regressor: BaseEstimator) -> None:
+    """Round a fitted linear model to seven digits of its largest coefficient; leave any other model as it is.
+
+    BLAS kernels differ by processor in the digits behind: this makes the bytes of the model the same on all of them.
+    What only tells how the solver went is dropped for the same reason.
+    """
+    if not hasattr(regressor, "coef_"):
+        return
+    largest = float(np.max(np.abs(regressor.coef_)))
+    places = 6 - math.floor(math.log10(largest)) if largest else 6
+    regressor.coef_ = np.round(regressor.coef_, places)
+    regressor.intercept_ = float(np.round(regressor.intercept_, places))
+    for name in ("singular_", "dual_gap_"):
+        vars(regressor).pop(name, None)

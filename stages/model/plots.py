@@ -1,0 +1,86 @@
+"""What a fitted model shows of itself, as tables for `dvc plots` and as one picture for MLflow."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from stages.model.estimators import find_regressor
+from stages.model.metrics import rmse
+
+TOP = 20
+POINTS = 25
+
+# Boosters, and how each is asked to predict with its first trees only; scikit-learn's has staged_predict.
+STAGED: dict[str, Callable[[int], dict[str, Any]] | None] = {
+    "GradientBoostingRegressor": None,
+    "XGBRegressor": lambda trees: {"iteration_range": (0, trees)},
+    "LGBMRegressor": lambda trees: {"num_iteration": trees},
+}
+
+
+def tabulate_predictions(y: pd.Series, predicted: np.ndarray) -> pd.DataFrame:
+    """Id, actual price, predicted price and residual of each row, in dollars."""
+    return pd.DataFrame({"actual": y, "predicted": predicted, "residual": y - predicted}).round(2).reset_index()
+
+
+def rank_features(pipeline: Pipeline) -> pd.DataFrame:
+    """The features that weigh most: coefficients on scaled inputs, or each feature's share of the trees' importance."""
+    regressor = find_regressor(pipeline["estimator"])
+    if hasattr(regressor, "coef_"):
+        weights = np.ravel(regressor.coef_)
+    else:
+        weights = regressor.feature_importances_ / max(regressor.feature_importances_.sum(), 1e-12)
+    table = pd.DataFrame({"feature": pipeline["encoder"].get_feature_names_out(), "weight": weights})
+    order = table["weight"].abs().sort_values(ascending=False, kind="stable").index
+    return table.loc[order].head(TOP).round(6)
+
+
+def trace_learning(estimator: BaseEstimator, sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """RMSE in dollars after every so many trees of a booster, for each side's encoded rows and prices.
+
+    No lines for a model that is no booster.
+    """
+    regressor, lines = find_regressor(estimator), []
+    if type(regressor).__name__ in STAGED:
+        back = getattr(estimator, "inverse_func", None) or (lambda values: values)
+        for side, (X, y) in sides.items():
+            for iteration, predicted in predict_in_steps(regressor, X):
+                lines.append((side, iteration, round(float(rmse(y, back(predicted))), 2)))
+    return pd.DataFrame(lines, columns=["rows", "iteration", "rmse"])
+
+
+def predict_in_steps(regressor: BaseEstimator, X: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Number of trees, and what they alone predict for X, about POINTS times from few trees to all."""
+    steps = sorted({max(1, round(step)) for step in np.linspace(0, regressor.n_estimators, POINTS + 1)[1:]})
+    option = STAGED[type(regressor).__name__]
+    if option is None:
+        staged = enumerate(regressor.staged_predict(X), start=1)
+        yield from ((trees, predicted) for trees, predicted in staged if trees in steps)
+    else:
+        yield from ((trees, regressor.predict(X, **option(trees))) for trees in steps)
+
+
+def draw_model(title: str, predictions: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
+    """Predicted and actual prices, residuals and features of one model as one PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(16, 5))
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.12, wspace=0.3)
+    figure.suptitle(f"{title}: {len(predictions)} test rows")
+    fit, residuals, bars = figure.subplots(1, 3)
+    thousands = predictions[["actual", "predicted", "residual"]] / 1000
+    fit.scatter(thousands["actual"], thousands["predicted"], s=10, alpha=0.6)
+    fit.axline((0, 0), slope=1, color="gray", linewidth=1)
+    fit.set(title="Predicted and actual price", xlabel="actual price (1000 $)", ylabel="predicted price (1000 $)")
+    residuals.scatter(thousands["predicted"], thousands["residual"], s=10, alpha=0.6)
+    residuals.axhline(0, color="gray", linewidth=1)
+    residuals.set(title="Residuals", xlabel="predicted price (1000 $)", ylabel="actual - predicted (1000 $)")
+    bars.barh(features["feature"][::-1], features["weight"][::-1])
+    bars.tick_params(axis="y", labelsize=8)
+    bars.set(title=f"The {len(features)} features that weigh most", xlabel="coefficient, or share of importance")
+    figure.savefig(path, dpi=80)

@@ -1,0 +1,1 @@
+"""Which model is best, and which version of it serves."""

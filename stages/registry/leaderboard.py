@@ -1,0 +1,70 @@
+"""The table of models that register prints, best first."""
+
+import json
+import subprocess
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from stages.model.metrics import METRICS, Scores, find_metric, score_predictions
+from stages.shared.cli import InputError
+from stages.shared.files import PREPARED, metrics_file, model_file, read_json
+
+HEADER = ("", "model", "RMSE", "MAE", "R²", "95 % interval", "CV RMSLE", "fit s", "since commit")
+
+
+def read_scores(names: list[str]) -> dict[str, Scores]:
+    """The current metrics of every model; a file left over from another is not looked at."""
+    missing = [str(p) for name in names for p in (metrics_file(name), model_file(name)) if not p.exists()]
+    if missing:
+        raise InputError(f"{', '.join(missing)}: no such file; run `dvc repro` or `dvc pull` first")
+    return {name: read_json(metrics_file(name)) for name in names}
+
+
+def rank_models(scores: dict[str, Scores], metric: str) -> list[str]:
+    """The models' names, best first. Raises InputError if they have no such metric."""
+    known = [key for key, value in next(iter(scores.values())).items() if isinstance(value, int | float)]
+    if metric not in known:
+        raise InputError(f"params.yaml: register.metric = {metric!r}: no such metric; known: {', '.join(known)}")
+    return sorted(scores, key=lambda name: scores[name][metric], reverse=METRICS[find_metric(metric)].greater_is_better)
+
+
+def score_baseline() -> Scores:
+    """Test metrics of saying the median training price every time: the zero point of the table."""
+    y_train, y_test = (pd.read_parquet(PREPARED / f"y_{part}.parquet")["target"] for part in ("train", "test"))
+    return score_predictions(y_test.to_numpy(), np.full(len(y_test), y_train.median()), "test")
+
+
+def read_committed(name: str) -> Scores | None:
+    """A model's metrics in the last commit, or None."""
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:./{metrics_file(name).as_posix()}"], capture_output=True, text=True, check=False
+    )
+    return json.loads(shown.stdout) if shown.returncode == 0 else None
+
+
+def describe_change(scores: Scores, committed: Scores | None) -> str:
+    """How test RMSE moved since the last commit, in the target's unit."""
+    if committed is None:
+        return "new"
+    change = scores["test_rmse"] - committed["test_rmse"]
+    return "=" if change == 0 else f"{change:+,.0f}"
+
+
+def format_leaderboard(scores: dict[str, Scores], seconds: dict[str, float | None], baseline: Scores) -> str:
+    """Models in their order, and the baseline, as aligned text; RMSE and MAE in the target's unit on the test rows."""
+    lines: list[tuple[Any, ...]] = []
+    for rank, (name, s) in enumerate(scores.items(), start=1):
+        interval = f"{s['test_r2_low']:.3f} – {s['test_r2_high']:.3f}"
+        cv = f"{s['cv_rmsle']:.4f}" if "cv_rmsle" in s else ""
+        fit = "" if seconds.get(name) is None else f"{seconds[name]:.2f}"
+        lines.append((rank, s["model"], *format_errors(s), interval, cv, fit, describe_change(s, read_committed(name))))
+    lines.append(("", "(median)", *format_errors(baseline), "", "", "", ""))
+    alignment = ["right", "left", *["right"] * (len(HEADER) - 2)]
+    return tabulate(lines, HEADER, "plain", disable_numparse=True, colalign=alignment)
+
+
+def format_errors(scores: Scores) -> tuple[str, str, str]:
+    return f"{scores['test_rmse']:,.0f}", f"{scores['test_mae']:,.0f}", f"{scores['test_r2']:.4f}"

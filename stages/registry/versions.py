@@ -1,0 +1,102 @@
+"""The registered model: its versions, which of them serves, and why.
+
+Production (and the alias `champion`) is what people load; `challenger` is the newest version that an
+experiment proposes. Every promotion is a tag of the version it made Production, so the history survives.
+"""
+
+import warnings
+from datetime import UTC, datetime
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+
+from stages.tracking.models import find_model_uri
+
+REGISTERED_MODEL = "HousePricesPredictor"
+PRODUCTION = "Production"
+CHAMPION_ALIAS = "champion"
+CHALLENGER_ALIAS = "challenger"
+PROMOTED = "promoted."  # + time: why this version became Production then
+ROLLED_BACK = "rolled_back"  # when and why it was taken out of Production by hand
+FILES = "dvc.files_md5"  # of all files of the logged model, as they were when it got its version
+
+
+def list_versions() -> list[ModelVersion]:
+    """All versions of the registered model, newest first."""
+    found = mlflow.search_model_versions(filter_string=f"name = '{REGISTERED_MODEL}'")
+    return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+
+def name_versions(versions: list[ModelVersion]) -> str:
+    return ", ".join(str(version.version) for version in versions) or "none"
+
+
+def address_model(model: str) -> str:
+    """MLflow's address of what a user names: a stage, version or @alias of the registered model, or an address."""
+    if ":/" in model:
+        return model
+    return f"models:/{REGISTERED_MODEL}{model if model.startswith('@') else f'/{model}'}"
+
+
+def address_version(version: ModelVersion) -> str:
+    return address_model(str(version.version))
+
+
+def find_production(versions: list[ModelVersion]) -> ModelVersion | None:
+    return next((version for version in versions if version.current_stage == PRODUCTION), None)
+
+
+def find_version(versions: list[ModelVersion], run: Run) -> ModelVersion | None:
+    """The newest version that holds exactly the model of a run, whichever run logged it."""
+    md5 = run.data.tags["dvc.model_md5"]
+    return next((version for version in versions if version.tags.get("dvc.model_md5") == md5), None)
+
+
+def add_version(run: Run, summary: str, files_md5: str) -> ModelVersion:
+    """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
+    client = mlflow.MlflowClient()
+    if not client.search_registered_models(f"name = '{REGISTERED_MODEL}'"):
+        client.create_registered_model(REGISTERED_MODEL, description="House prices in dollars, from raw rows.")
+    tags = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
+    model_id = run.data.tags["dvc.model_id"]
+    return client.create_model_version(
+        REGISTERED_MODEL,
+        find_model_uri(run),
+        run.info.run_id,
+        tags=tags | {FILES: files_md5},
+        description=summary,
+        model_id=model_id,
+    )
+
+
+def promote(version: ModelVersion, why: str) -> None:
+    """Make a version Production and champion, in place of the present one, and then keep why."""
+    client = mlflow.MlflowClient()
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        client.transition_model_version_stage(
+            REGISTERED_MODEL, version.version, PRODUCTION, archive_existing_versions=True
+        )
+    point_alias(CHAMPION_ALIAS, version)
+    client.set_model_version_tag(REGISTERED_MODEL, version.version, f"{PROMOTED}{now}", why)
+    if ROLLED_BACK in version.tags:
+        client.delete_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK)
+    summary = (version.description or "").partition("\n\nProduction since")[0]
+    client.update_model_version(REGISTERED_MODEL, version.version, f"{summary}\n\nProduction since {now}. {why}")
+
+
+def reject(version: ModelVersion, why: str) -> None:
+    """Keep a version out of Production until somebody puts it back by hand."""
+    mlflow.MlflowClient().set_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK, why)
+
+
+def settle_alias(alias: str, version: ModelVersion) -> None:
+    """Point an alias at a version, if it does not point there yet."""
+    if alias not in version.aliases:
+        point_alias(alias, version)
+
+
+def point_alias(alias: str, version: ModelVersion) -> None:
+    mlflow.MlflowClient().set_registered_model_alias(REGISTERED_MODEL, alias, version.version)

@@ -1,0 +1,1 @@
+"""What every command needs: arguments and error lines, files, settings."""

@@ -1,0 +1,134 @@
+"""Files as the stages use them: whole or not at all, and known by the hash that DVC knows them by."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.shared.cli import InputError
+
+PREPARED = Path("data/prepared")
+CHAMPION = Path("metrics/champion.json")
+CARD = Path("metrics/champion.md")
+LARGEST_YAML = 2**21  # bytes
+MOST_NODES = 200_000  # values in a YAML file, with every alias written out
+
+
+def model_file(name: str) -> Path:
+    return Path("models", name)
+
+
+def metrics_file(name: str) -> Path:
+    return Path("metrics", f"{name}.json")
+
+
+def scores_file(name: str, kind: str) -> Path:
+    """A table of what a model predicts and weighs: predictions, features or learning."""
+    return Path("scores", name, f"{kind}.csv")
+
+
+def plot_file(kind: str) -> Path:
+    """The same for all models in one table, which `dvc plots` draws."""
+    return Path("plots", f"{kind}.csv")
+
+
+def require_file(path: str | Path) -> Path:
+    """The path, if it is one of a regular file. Raises InputError for a folder, a device, a pipe or nothing."""
+    try:
+        if Path(path).is_file():
+            return Path(path)
+        reason = "not a regular file" if Path(path).exists() else "no such file"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise InputError(f"{str(path)[:200]}: {reason}")
+
+
+def hash_file(path: str | Path) -> str:
+    """md5 of a file's bytes: the name under which DVC stores it."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def hash_folder(path: str | Path) -> str:
+    """md5 of a folder as DVC has it: that of the list of its files and their md5s, with `.dir` behind."""
+    files = sorted(file.relative_to(path) for file in Path(path).rglob("*") if file.is_file())
+    listed = [{"md5": hash_file(Path(path, file)), "relpath": file.as_posix()} for file in files]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+@contextmanager
+def write_whole(path: str | Path, *, optional: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path`, for a file or a folder, that takes its name only when the block ends well.
+
+    A reader, or a process killed half-way, never sees half of it. With `optional`, the block may write nothing.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, old = (path.with_name(f".part-{os.getpid()}-{kind}{path.name}") for kind in ("", "old-"))
+    try:
+        yield part
+        if part.is_dir() and path.exists():
+            path.rename(old)
+        if part.exists() or not optional:
+            part.replace(path)
+    finally:
+        for rest in (part, old):
+            if rest.is_dir():
+                shutil.rmtree(rest)
+            else:
+                rest.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    with write_whole(path) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    return json.loads(Path(path).read_text())
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not the last one's."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = [key for key, count in counts.items() if count > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises InputError if there is none, or one that is no settings file by size."""
+    file = require_file(path)
+    try:
+        if file.stat().st_size > LARGEST_YAML:
+            raise InputError(f"{path}: larger than {LARGEST_YAML / 2**20:g} MB")
+        content = yaml.load(file.read_text(encoding="utf-8"), UniqueKeys)  # noqa: S506 - a SafeLoader with one rule more
+        count_nodes(content, MOST_NODES)
+    except RecursionError:
+        raise InputError(f"{path}: too many brackets inside each other") from None
+    except OverflowError:
+        raise InputError(f"{path}: more than {MOST_NODES:,} values") from None
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    return content
+
+
+def count_nodes(content: Any, left: int) -> int:
+    """How many of `left` values remain after counting. Raises OverflowError if there are more."""
+    if left <= 0:
+        raise OverflowError
+    for value in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        left = count_nodes(value, left - 1)
+    return left

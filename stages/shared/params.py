@@ -1,0 +1,83 @@
+"""params.yaml → checked settings. The sections of the models are checked in model/estimators.py."""
+
+import os
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from stages.shared.cli import InputError
+from stages.shared.files import read_yaml
+
+PARAMS = "params.yaml"
+S = TypeVar("S", bound=BaseModel)
+
+
+def check_folds(folds: int) -> int:
+    if folds < 0 or folds == 1:
+        raise ValueError("must be 0 for none, or at least 2")
+    return folds
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Section):
+    path: str
+    dictionary: str
+    target: str | None
+    test_size: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Fit(Section):
+    log_target: bool
+    drop_outliers: bool
+    cv_folds: Annotated[int, Field(le=100), AfterValidator(check_folds)]
+    threads: Annotated[int, Field(ge=1, le=os.cpu_count() or 1)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Register(Section):
+    metric: str
+    min_test_r2: Annotated[float, Field(le=1)]
+    min_gain: Annotated[float, Field(ge=0)]
+    promote: Literal["better", "always", "never"]
+
+
+def read_section(schema: type[S]) -> S:
+    """The section of params.yaml that is named as its schema, in lower case. Raises InputError."""
+    name = schema.__name__.lower()
+    return check_schema(schema, read_mapping(name), f"{PARAMS}: {name}")
+
+
+def read_mapping(name: str) -> dict[str, Any]:
+    """A section of params.yaml as it stands. Raises InputError if it is missing, or no section."""
+    content = read_yaml(PARAMS)
+    if name not in content:
+        raise InputError(f"{PARAMS}: section `{name}` is missing; an empty one is written `{name}: {{}}`")
+    if not isinstance(content[name], dict):
+        raise InputError(f"{PARAMS}: section `{name}`: expected `key: value` lines, found {content[name]!r:.60}")
+    return content[name]
+
+
+def check_schema(schema: type[S], content: dict[str, Any], where: str) -> S:
+    """`content` as its schema reads it. Raises InputError with every fault: key, value, what is allowed."""
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        faults = list(dict.fromkeys(f"{where}.{describe_error(fault, schema)}" for fault in error.errors()))
+        rest = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise InputError("; ".join(faults[:10]) + rest) from None
+
+
+def describe_error(fault: Any, schema: type[BaseModel]) -> str:
+    """One line for a fault that pydantic found: the key, its value, and what is allowed."""
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = f"; known: {', '.join(schema.model_fields)}" if len(fault["loc"]) == 1 else ""
+        return f"{key}: unknown key{known}"
+    if fault["type"] == "missing":
+        return f"{key}: missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{key} = {fault['input']!r:.80}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,220 @@
+"""The one set of rules for a row, behind every door: the table to learn from, a file to price, a request.
+
+A fault is what no model can take: text for a number, a number out of all bounds, an id that is none. A mark is a
+value outside its column's range or levels: a fault in the table to learn from, and priced all the same elsewhere.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from stages.table.encoder import is_missing
+
+LARGEST = 1e15  # a number beyond it is no quantity, and its products leave the range of the trees' float32
+LARGEST_ID = 2.0**53  # up to here, float64 tells any two whole numbers apart
+CELLS = "must have one cell for each column"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a column may hold: numbers or text, and where a value is out of the ordinary."""
+
+    name: str
+    number: bool
+    low: float = -np.inf
+    high: float = np.inf
+    levels: tuple[Any, ...] = ()
+
+    @property
+    def level_rule(self) -> str:
+        return f"must be one of {', '.join(map(str, self.levels))}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that rows break: which of them, by position, and what stands there."""
+
+    column: str
+    rule: str
+    positions: np.ndarray
+    found: list[Any]
+
+
+def make_rules(numbers: Mapping[str, bool], dictionary: Mapping[str, Any]) -> list[Rule]:
+    """A rule for each column, given whether it holds numbers; the rest is the dictionary's."""
+    rules = []
+    for name, number in numbers.items():
+        column = dictionary.get("columns", {}).get(name, {})
+        low, high = column.get("range", (None, None))
+        bounds = -np.inf if low is None else low, np.inf if high is None else high
+        rules.append(Rule(name, number, *bounds, tuple(column.get("levels", ()))))
+    return rules
+
+
+def holds_numbers(name: str, dictionary: Mapping[str, Any]) -> bool | None:
+    """Whether a column must hold numbers; None if the dictionary does not say."""
+    column = dictionary.get("columns", {}).get(name)
+    if name in (dictionary["target"], dictionary.get("id")):
+        return True
+    return None if column is None else column["type"] in ("number", "nominal")
+
+
+def check_batch(batch: pa.RecordBatch, rules: list[Rule]) -> tuple[pd.DataFrame, list[Finding], list[Finding]]:
+    """A batch with its types, numbers as float64 and text as categories; its faults; and its marks."""
+    typed: dict[str, Any] = {}
+    faults = []
+    for rule in rules:
+        array = batch[rule.name]
+        if rule.number:
+            typed[rule.name], wrong = parse_numbers(array)
+            faults += find_rows(rule.name, "must be a number", wrong, array.to_pylist)
+        else:
+            typed[rule.name] = parse_text(array)
+    rows = pd.DataFrame(typed)
+    more, marks = check_rows(rows, rules)
+    return rows, faults + more, marks
+
+
+def check_rows(rows: pd.DataFrame, rules: list[Rule]) -> tuple[list[Finding], list[Finding]]:
+    """Faults and marks of rows that have their types already."""
+    faults: list[Finding] = []
+    marks: list[Finding] = []
+    plain = [rule for rule in rules if rule.number]
+    values = np.column_stack([rows[rule.name].to_numpy(float) for rule in plain]) if plain else np.empty((len(rows), 0))
+    low, high = np.array([rule.low for rule in plain]), np.array([rule.high for rule in plain])
+    too_large, too_low, too_high = np.abs(values) > LARGEST, values < low, values > high
+    for position in np.flatnonzero((too_large | too_low | too_high).any(axis=0)):
+        rule, column = plain[position], values[:, position]
+        size = f"must be finite and at most {LARGEST:g} in size"
+        faults += find_rows(rule.name, size, too_large[:, position], column.tolist)
+        marks += find_rows(rule.name, f"must be at least {rule.low:g}", too_low[:, position], column.tolist)
+        marks += find_rows(rule.name, f"must be at most {rule.high:g}", too_high[:, position], column.tolist)
+    for rule in rules:
+        if rule.levels:
+            column = rows[rule.name]
+            marks += find_rows(rule.name, rule.level_rule, find_unknown(column, rule), column.tolist)
+    return faults, marks
+
+
+def find_unknown(column: pd.Series, rule: Rule) -> np.ndarray:
+    """Which values, (n_rows,), are none of the rule's levels; a missing one is no level, and not unknown either."""
+    if rule.number:
+        return ~np.isin(column, rule.levels) & column.notna().to_numpy()
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return ~column.isin(rule.levels).to_numpy() & column.notna().to_numpy()
+    unknown = [code for code, level in enumerate(column.cat.categories) if level not in rule.levels]
+    return np.isin(column.cat.codes, unknown)
+
+
+def find_rows(name: str, rule: str, broken: np.ndarray, list_values: Callable[[], list[Any]]) -> list[Finding]:
+    positions = np.flatnonzero(broken)
+    if not positions.size:
+        return []
+    values = list_values()
+    return [Finding(name, rule, positions, [values[position] for position in positions])]
+
+
+def parse_numbers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers, NaN where there is none; and where something else than a number stands."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    wrong = np.zeros(len(array), dtype=bool)
+    if not (is_text(array.type) or is_numeric(array.type)):
+        return np.full(len(array), np.nan), array.is_valid().to_numpy(zero_copy_only=False)
+    try:
+        values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        values = pd.to_numeric(array.to_pandas(), errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    missing = np.isnan(values)
+    if missing.sum() > array.null_count:
+        wrong = missing & array.is_valid().to_numpy(zero_copy_only=False)
+    return values, wrong
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def parse_text(array: pa.Array) -> pd.Categorical:
+    if not pa.types.is_dictionary(array.type):
+        array = array.cast(pa.string()).dictionary_encode()
+    codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    levels = pd.Index(array.dictionary.to_pylist(), dtype=object)  # pandas takes ten times as long to make one of str
+    return pd.Categorical.from_codes(codes, levels, validate=False)
+
+
+def check_ids(name: str, ids: np.ndarray, bad: np.ndarray, seen: "SeenIds") -> list[Finding]:
+    """The rows whose id (float64, NaN where there is none) is missing, not whole, too large, or there already.
+
+    bad: rows that have a fault already, (n_rows,), whose ids are not looked at.
+    """
+    broken = {
+        "must not be missing": np.isnan(ids),
+        "must be a whole number": ids % 1 > 0,
+        f"must be at most {LARGEST_ID:.0f} in size": np.abs(ids) > LARGEST_ID,
+    }
+    usable = np.flatnonzero(~np.any([*broken.values(), bad], axis=0))
+    broken["must be unique"] = np.zeros(len(ids), dtype=bool)
+    broken["must be unique"][usable[~seen.find_new(ids[usable].astype(np.int64))]] = True
+    return [f for rule, rows in broken.items() for f in find_rows(name, rule, rows & ~bad, ids.tolist)]
+
+
+class SeenIds:
+    """The ids of all batches so far, as a few sorted runs: 8 bytes an id, where a set would take 80."""
+
+    def __init__(self) -> None:
+        self.runs: list[np.ndarray] = []
+
+    def find_new(self, ids: np.ndarray) -> np.ndarray:
+        """Which of these ids (n_rows,) are new; they count as seen from now on."""
+        new = np.zeros(len(ids), dtype=bool)
+        new[np.unique(ids, return_index=True)[1]] = True
+        for run in self.runs:
+            new &= run[np.minimum(np.searchsorted(run, ids), len(run) - 1)] != ids
+        if new.any():
+            self.runs.append(np.sort(ids[new]))
+        while len(self.runs) > 1 and len(self.runs[-2]) < 2 * len(self.runs[-1]):
+            self.runs.append(np.sort(np.concatenate([self.runs.pop(), self.runs.pop()]), kind="stable"))
+        return new
+
+
+def flag_rows(findings: Iterable[Finding], n_rows: int) -> np.ndarray:
+    """Which rows, (n_rows,), break a rule."""
+    flags = np.zeros(n_rows, dtype=bool)
+    for finding in findings:
+        flags[finding.positions] = True
+    return flags
+
+
+class Tally:
+    """How often each rule is broken, with the first rows and values, so that memory stays flat."""
+
+    def __init__(self) -> None:
+        self.rules: dict[tuple[str, str], tuple[int, list[str], list[str]]] = {}
+
+    def add(self, findings: Iterable[Finding], ids: pd.Series | pd.Index) -> None:
+        for finding in findings:
+            count, values, rows = self.rules.get((finding.column, finding.rule), (0, [], []))
+            shown = [f"{value!r:.60}" for value in finding.found if not is_missing(value)]
+            rows = [*rows, *map(str, pd.Index(ids)[finding.positions[:5]])][:5]
+            values = list(dict.fromkeys([*values, *shown]))[:3]
+            self.rules[finding.column, finding.rule] = (count + len(finding.positions), values, rows)
+
+    def add_lines(self, lines: list[str]) -> None:
+        """Lines without one cell for each column, which are in no batch and have no id."""
+        if lines:
+            self.add([Finding("line", CELLS, np.arange(len(lines)), lines)], pd.Index(["unknown"] * len(lines)))
+
+    def describe(self) -> Iterator[str]:
+        """A line for each rule: the column, the rule, some of the values, and the ids of some of the rows."""
+        for (column, rule), (count, values, rows) in self.rules.items():
+            shown = f", found {', '.join(values)}" if values else ""
+            yield f"{column}: {rule:.200}{shown}; {count} row(s), id {', '.join(rows)}{' ...' if count > 5 else ''}"

@@ -1,0 +1,136 @@
+"""The data dictionary: everything particular to one table, as data that is checked and never run."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+
+from stages.shared.cli import InputError
+from stages.shared.files import read_yaml
+from stages.shared.params import check_schema
+
+Amount = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
+Pair = Annotated[list[StrictStr], Field(min_length=2, max_length=2)]
+Rare = Annotated[StrictInt, Field(ge=1)]
+
+
+class Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Column(Entry):
+    """One column of the table."""
+
+    type: Literal["number", "ordinal", "category", "nominal"]
+    levels: Annotated[list[StrictStr | Amount], Field(min_length=1)] | None = None
+    range: Annotated[list[Amount | None], Field(min_length=2, max_length=2)] | None = None
+    na_means: Literal["unknown", "absent"] = "unknown"
+    fill_by: StrictStr | None = None
+    rare: Rare | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.type == "ordinal" and not self.levels:
+            raise ValueError("an ordinal needs its levels, worst first")
+        if self.levels and len(set(map(str, self.levels))) < len(self.levels):
+            raise ValueError("a level stands twice")
+        if self.type == "nominal" and any(isinstance(level, str) for level in self.levels or ()):
+            raise ValueError("the levels of a nominal are numbers; a column of words is a category")
+        low, high = self.range or (None, None)
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"range: {low} is above {high}")
+        return self
+
+
+class Formula(Entry):
+    """How a derived column comes from columns above it: one operation."""
+
+    sum: Annotated[list[StrictStr], Field(min_length=1)] | Annotated[dict[str, Amount], Field(min_length=1)] | None = (
+        None
+    )
+    difference: Pair | None = None
+    product: Pair | None = None
+    positive: StrictStr | None = None
+    mean: Pair | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if len(self.model_fields_set) != 1 or next(iter(self.model_dump(exclude_none=True)), None) is None:
+            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def sources(self) -> list[str]:
+        """The columns that must be numbers."""
+        (operands,) = self.model_dump(exclude_none=True).values()
+        return [operands] if isinstance(operands, str) else list(operands)[: 1 if self.mean else None]
+
+
+class Dictionary(Entry):
+    """data/dictionary.yaml; only `target` is required."""
+
+    about: StrictStr | None = None
+    limits: list[StrictStr] = []
+    target: StrictStr
+    id: StrictStr | None = None
+    rare: Rare = 10
+    outliers: StrictStr | None = None
+    columns: dict[str, Column] = {}
+    derived: dict[str, Formula] = {}
+
+
+def read_dictionary(path: str, target: str | None = None) -> dict[str, Any]:
+    """The data dictionary as plain data, with `target` in place of its own if given.
+
+    Raises InputError if it is no dictionary, or if a name it uses is not one of its columns.
+    """
+    content = read_yaml(path)
+    if target is not None:
+        content = {**content, "target": target}
+    dictionary = check_schema(Dictionary, content, path)
+    faults = [*check_names(dictionary), *check_columns(dictionary), *check_derived(dictionary)]
+    if faults:
+        raise InputError(f"{path}: {'; '.join(faults[:10])}")
+    return dictionary.model_dump(exclude_none=True)
+
+
+def check_names(dictionary: Dictionary) -> list[str]:
+    """Whether target and id are columns that can be what they are to be."""
+    faults = []
+    for key, name in (("target", dictionary.target), ("id", dictionary.id)):
+        column = dictionary.columns.get(name or "")
+        if name is None or not dictionary.columns:
+            continue
+        if column is None:
+            faults.append(f"{key}: {name} is not listed under columns")
+        elif column.type != "number":
+            faults.append(f"{key}: {name} must be a number, not {column.type}")
+    if dictionary.id == dictionary.target:
+        faults.append(f"target: {dictionary.target} is the id")
+    return faults
+
+
+def check_columns(dictionary: Dictionary) -> list[str]:
+    groups = {name for name, column in dictionary.columns.items() if column.type == "category"}
+    return [
+        f"columns.{name}.fill_by: {column.fill_by} is not a category"
+        for name, column in dictionary.columns.items()
+        if column.fill_by and column.fill_by not in groups
+    ]
+
+
+def check_derived(dictionary: Dictionary) -> list[str]:
+    """Whether each formula uses columns above it, of the right kind, and gives a new name."""
+    columns, faults = dictionary.columns, []
+    known = {name for name, c in columns.items() if c.type != "category"} - {dictionary.target, dictionary.id}
+    for name, formula in dictionary.derived.items():
+        if name in columns or name in (dictionary.target, dictionary.id):
+            faults.append(f"derived.{name}: there is a column of this name already")
+        faults += [
+            f"derived.{name}: {source} is not a number, ordinal or nominal above it"
+            for source in formula.sources
+            if source not in known
+        ]
+        if formula.mean and (formula.mean[1] not in columns or columns[formula.mean[1]].type != "category"):
+            faults.append(f"derived.{name}: mean takes a number and the category to average it over")
+        known.add(name)
+    return faults

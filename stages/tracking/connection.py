@@ -1,0 +1,164 @@
+"""Reaching MLflow's store, and saying in one line why it cannot be reached."""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as OverdueError
+from contextlib import closing, contextmanager
+from json import JSONDecodeError
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from stages.shared.cli import InputError
+from stages.shared.files import require_file
+from stages.tracking.store import OWN_DATABASE, ROOT, find_database, find_uri, lock_store, show_uri
+
+EXPERIMENT = "House-Prices-Regression"
+PATIENCE = 10  # seconds that a server has for its first answer
+LIBRARIES = ("sqlalchemy", "alembic", "google.protobuf")  # whose exceptions have no base that is imported anyway
+
+
+def connect(experiment: str = EXPERIMENT) -> str:
+    """Point MLflow at the project's store, with an experiment in it; returns the experiment's id.
+
+    The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
+    within the temporary folder of a DVC experiment. Raises InputError if it cannot be reached.
+    """
+    check_uri()
+    uri, database = find_uri(), find_database()
+    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)
+    with explain_store_errors(), lock_store():  # several processes must not create the tables at once
+        if database:
+            check_database(database)
+        return find_experiment(experiment)
+
+
+def find_experiment(name: str) -> str:
+    """The id of an experiment, which is made if there is none, or by another clone a moment before."""
+    for _ in range(3):
+        found = mlflow.get_experiment_by_name(name)
+        if found:
+            return found.experiment_id
+        try:
+            return create_experiment(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    raise InputError(f"MLflow at {show_uri()}: experiment {name} was deleted there; restore it, or delete it for good")
+
+
+def create_experiment(name: str) -> str:
+    """An experiment, marked so that MLflow's page opens on model training, not on language models."""
+    return mlflow.create_experiment(
+        name,
+        artifact_location=(ROOT / "mlruns").as_uri() if find_database() else None,
+        tags={"mlflow.experimentKind": "custom_model_development"},
+    )
+
+
+def check_uri() -> None:
+    """Raises InputError within seconds for an address that is none, or where nothing of use is."""
+    where = f"MLFLOW_TRACKING_URI = {show_uri()}"
+    database = find_database()
+    try:
+        parts = urlsplit(find_uri())
+        port = parts.port
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+    if parts.scheme in ("http", "https") and parts.hostname and port != 0:
+        ask_server(where)
+    elif database is None or database == Path():
+        raise InputError(f"{where}: allowed are addresses that start with http://, https:// or sqlite:///<file>")
+    elif not os.access(database.parent, os.W_OK):
+        raise InputError(f"{where}: {database.parent} is not a folder that can be written to")
+
+
+def ask_server(where: str) -> None:
+    """Raises InputError unless something answers in HTTP, and whole, within PATIENCE."""
+    import requests
+
+    def ask() -> int:
+        return requests.get(f"{find_uri()}/health", timeout=5).status_code
+
+    try:
+        status = ThreadPoolExecutor(1).submit(ask).result(PATIENCE)
+    except OverdueError:
+        raise InputError(f"{where}: no whole answer within {PATIENCE} s") from None
+    except (requests.RequestException, UnicodeError) as error:
+        raise InputError(f"{where}: no server answers there ({type(error).__name__})") from None
+    if status >= 500:
+        raise InputError(f"{where}: the server answers {status}")
+
+
+def check_database(database: Path) -> None:
+    """Raises InputError for a file that is no database of MLflow's. The project's own, if its first use was cut short
+    by a kill or a full disk, could never be opened again, and is removed.
+
+    MLflow puts an experiment into a database as its last step, so one without any never held a run. Only to be called
+    by who holds the lock under which the database is made.
+    """
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(require_file(database), timeout=60)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            begun = "experiments" not in tables or not connection.execute("SELECT 1 FROM experiments").fetchone()
+    except sqlite3.OperationalError as error:
+        raise InputError(f"{database}: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"{database}: not a database of MLflow's ({error})") from None
+    if not begun:
+        return
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.tracking.dbmodels import models  # noqa: F401 - fills in Base
+
+    if not tables <= {*Base.metadata.tables, "alembic_version", "sqlite_sequence"}:
+        raise InputError(f"{database}: a database of something else, with the tables {', '.join(sorted(tables)[:5])}")
+    if database == OWN_DATABASE:
+        database.unlink()
+
+
+@contextmanager
+def explain_store_errors() -> Iterator[None]:
+    """What the store cannot do, as an InputError that names the store."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_store_error(error):
+            raise
+        raise InputError(f"MLflow at {show_uri()} does not answer as it should: {first_line(error)}") from None
+
+
+@contextmanager
+def warn_of_lost_store(name: str) -> Iterator[None]:
+    """A store that stops answering costs a stage nothing: a warning in place of an error."""
+    try:
+        yield
+    except Exception as error:
+        if not is_store_error(error):
+            raise
+        print(
+            f"warning: MLflow at {show_uri()} stopped answering ({first_line(error)}); "
+            f"train@{name} is safe in DVC, and register will log its run",
+            file=sys.stderr,
+        )
+
+
+def is_store_error(error: Exception) -> bool:
+    """Whether the store failed: its database, its server, or its disk."""
+    return isinstance(error, MlflowException | OSError | JSONDecodeError) or type(error).__module__.startswith(
+        LIBRARIES
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, short, and without the password that an address in it may hold."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.replace(find_uri(), show_uri())[:300]

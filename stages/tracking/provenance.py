@@ -1,0 +1,41 @@
+"""Where a result comes from, as tags: the links from MLflow to DVC and git."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file
+from stages.shared.params import Data, read_section
+
+
+def describe_origin(name: str) -> dict[str, str]:
+    """DVC stage, experiment, revision, and the md5s of the data that a run of train@<name> reads."""
+    raw = Path(read_section(Data).path)
+    commit = os.environ.get("DVC_EXP_BASELINE_REV") or ask_git("rev-parse", "HEAD")
+    outputs = [":!metrics", ":!dvc.lock"]  # DVC rewrites these while a stage runs
+    return {
+        "dvc.stage": f"train@{name}",
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.baseline_rev": commit,
+        "dvc.dirty": str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", *outputs))).lower(),
+        "dvc.process": f"{platform.node()}:{os.getpid()}",
+        "mlflow.source.name": f"python -m stages.train {name}",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit,
+        f"dvc.md5.{raw.as_posix()}": hash_file(raw),
+        f"dvc.md5.{PREPARED.as_posix()}": hash_folder(PREPARED),
+    }
+
+
+def hash_outputs(name: str) -> dict[str, str]:
+    """The two md5s that name a result of train@<name> in both worlds."""
+    return {"dvc.model_md5": hash_file(model_file(name)), "dvc.metrics_md5": hash_file(metrics_file(name))}
+
+
+def ask_git(*args: str) -> str:
+    """What git prints, or nothing where there is no git or no repository."""
+    try:
+        return subprocess.run(["git", *args], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""

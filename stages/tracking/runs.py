@@ -1,0 +1,149 @@
+"""MLflow's runs: one for each result that DVC has, found by the md5s of its files.
+
+A run is written from the files that DVC owns, so it can be written again at any time without training.
+"""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import mlflow
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from stages.shared.files import hash_file, metrics_file, model_file, read_json, scores_file
+from stages.shared.params import Data, Fit, read_section
+from stages.tracking.connection import EXPERIMENT, connect
+from stages.tracking.models import has_model, log_model, make_schema
+from stages.tracking.provenance import describe_origin, hash_outputs
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+
+@contextmanager
+def open_run(name: str, title: str) -> Iterator[str]:
+    """The id of a run around a fit, so that its duration is true and a failing fit shows as FAILED.
+
+    It stays RUNNING until `log_results`. Raises InputError if the store does not answer.
+    """
+    run_id = begin_run(name, title)
+    try:
+        yield run_id
+    except BaseException:
+        with suppress(MlflowException, OSError):
+            mlflow.MlflowClient().set_terminated(run_id, "FAILED")
+        raise
+
+
+def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
+    tags = describe_origin(name) | ({"dvc.rebuilt": "true"} if rebuilt else {})
+    experiment_id = connect()  # before the client, which keeps the store that it finds
+    return mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags).info.run_id
+
+
+def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | None = None) -> None:
+    """Fill a run from the files of its DVC stage, all but its model, and end it as FINISHED.
+
+    timings: seconds, which belong to one execution and are in no file.
+    Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
+    """
+    client, now = mlflow.MlflowClient(), int(time.time() * 1000)
+    pipeline = joblib.load(model_file(name))
+    numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
+    curve = pd.read_csv(scores_file(name, "learning")).itertuples()
+    client.log_batch(
+        run_id,
+        metrics=[
+            *(Metric(key, value, now, 0) for key, value in numbers.items()),
+            *(Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve),
+        ],
+        params=[Param(key, str(value)) for key, value in describe_params(title, pipeline).items()],
+        tags=[RunTag(key, value) for key, value in hash_outputs(name).items()],
+    )
+    client.log_inputs(run_id, [describe_dataset(pipeline)])
+    client.set_terminated(run_id, "FINISHED")
+
+
+def describe_params(title: str, pipeline: "Pipeline") -> dict[str, Any]:
+    """What the run shows as parameters: the model's name, all that its regressor has set, and what the fits share."""
+    from stages.model.estimators import find_regressor
+
+    resolved = find_regressor(pipeline["estimator"]).get_params()
+    shown = {k: v for k, v in resolved.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
+    return {"model_name": title, **shown, **{f"fit.{k}": v for k, v in read_section(Fit).model_dump().items()}}
+
+
+def describe_dataset(pipeline: "Pipeline") -> DatasetInput:
+    """The raw table by its md5, as what the run was trained on."""
+    raw = read_section(Data).path
+    columns = json.dumps({"mlflow_colspec": make_schema(pipeline).to_dict()})
+    dataset = Dataset(Path(raw).name, hash_file(raw), "local", json.dumps({"uri": raw}), schema=columns)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def find_run(name: str) -> Run | None:
+    """The newest finished run of exactly the model and metrics that DVC has in the workspace."""
+    clauses = [f"tags.`{key}` = '{value}'" for key, value in hash_outputs(name).items()]
+    found = mlflow.search_runs(
+        experiment_names=[EXPERIMENT],
+        filter_string=" and ".join(["attributes.status = 'FINISHED'", f"tags.`dvc.stage` = 'train@{name}'", *clauses]),
+        order_by=["attributes.start_time DESC"],
+        max_results=20,
+        output_format="list",
+    )
+    return next((run for run in found if has_model(run)), found[0] if found else None)
+
+
+def mirror_run(name: str, title: str) -> tuple[Run, bool]:
+    """The finished run of a current result, with its model, and whether it had to be written from DVC's files."""
+    run = find_run(name)
+    if run and has_model(run):
+        return run, False
+    if run and "dvc.model_id" not in run.data.tags:  # train's own, whose model waits for this moment
+        log_model(run, name, title)
+        return mlflow.get_run(run.info.run_id), False
+    return rebuild_run(name, title), True
+
+
+def rebuild_run(name: str, title: str) -> Run:
+    """A run written from the files in the workspace alone, for a result that MLflow does not have whole."""
+    run_id = begin_run(name, title, rebuilt=True)
+    log_results(run_id, name, title)
+    log_model(mlflow.get_run(run_id), name, title)
+    return mlflow.get_run(run_id)
+
+
+def has_run(run_id: str) -> bool:
+    try:
+        mlflow.get_run(run_id)
+    except MlflowException:
+        return False
+    return True
+
+
+def close_abandoned_runs() -> list[str]:
+    """End as KILLED the runs whose process on this machine was killed; their names."""
+    import psutil
+
+    abandoned = []
+    for run in mlflow.search_runs(
+        experiment_names=[EXPERIMENT], filter_string="attributes.status = 'RUNNING'", output_format="list"
+    ):
+        node, _, process = run.data.tags.get("dvc.process", "").rpartition(":")
+        if node == platform.node() and not psutil.pid_exists(int(process)):
+            mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
+            abandoned.append(run.info.run_name)
+    return abandoned
+
+
+def log_card(run: Run, path: Path) -> None:
+    """Keep the model card with the run that it describes."""
+    mlflow.MlflowClient().log_artifact(run.info.run_id, str(path))

@@ -1,0 +1,76 @@
+"""Where MLflow's store lives, and whether it is as register left it; known without importing MLflow."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from stages.shared.files import hash_file, read_json, write_json
+
+ROOT = Path(os.environ.get("DVC_ROOT", Path(__file__).parents[2])).resolve()
+OWN_DATABASE = ROOT / "mlflow.db"
+
+
+def find_uri() -> str:
+    """MLFLOW_TRACKING_URI, or mlflow.db in the root of the repository, also from a temporary experiment."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{OWN_DATABASE}"
+
+
+def show_uri() -> str:
+    """The same for people to read, without a name and a password."""
+    return re.sub(r"(?<=://)[^/]+@", "…@", find_uri())
+
+
+def find_database() -> Path | None:
+    """The store's SQLite file, or None if it is a server or another database."""
+    scheme, _, path = find_uri().partition(":///")
+    return Path(path.partition("?")[0]) if scheme == "sqlite" else None
+
+
+def lock_store() -> FileLock:
+    """One process at a time creates tables, or changes the registry; within a process it can be held twice.
+
+    It lies beside a database, so that clones which share one wait for each other.
+    """
+    return FileLock(f"{find_database() or OWN_DATABASE}.lock", is_singleton=True)
+
+
+def describe_state(inputs: Iterable[Path], files: Iterable[str | Path]) -> dict[str, Any] | None:
+    """All that register depends on: the hash of each input and of each of MLflow's files, and the database's time.
+
+    None if one of them is missing, if a write to the database was cut short, or if there is none, but a server.
+    """
+    database = find_database()
+    if database is None or Path(f"{database}-journal").exists():
+        return None
+    try:
+        found = database.stat()
+        hashes = {str(path): hash_file(path) for path in [*map(str, inputs), *map(str, files)]}
+    except OSError:
+        return None
+    experiment = os.environ.get("DVC_EXP_NAME", "")  # its register proposes, where another promotes
+    return {"hashes": hashes, "experiment": experiment, "changed": found.st_mtime_ns, "size": found.st_size}
+
+
+def is_in_line(inputs: Iterable[Path]) -> bool:
+    """Whether nothing has changed since `remember_state`, in the inputs, the database and the files of its models."""
+    try:
+        kept = read_json(state_file())
+        return kept["state"] == describe_state(inputs, kept["files"])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        return False
+
+
+def remember_state(inputs: Iterable[Path], files: list[str]) -> None:
+    """Remember that store and inputs are in line as they are now, with the files that MLflow keeps of its models."""
+    state = describe_state(inputs, files)
+    if state:
+        write_json(state_file(), {"state": state, "files": files})
+
+
+def state_file() -> Path:
+    return Path(f"{find_database()}.settled")

@@ -1,0 +1,55 @@
+"""Metrics and intervals against scikit-learn, and against cases worked out by hand."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from stages.model.metrics import METRICS, bootstrap_intervals, estimate_win_rate, resample, score_predictions
+
+RNG = np.random.default_rng(0)
+Y = RNG.uniform(50_000, 500_000, 200)
+PREDICTED = Y * RNG.normal(1, 0.1, 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rmse", reference.root_mean_squared_error(Y, PREDICTED)),
+        ("mae", reference.mean_absolute_error(Y, PREDICTED)),
+        ("r2", reference.r2_score(Y, PREDICTED)),
+        ("rmsle", reference.root_mean_squared_log_error(Y, PREDICTED)),
+        ("mdape", 100 * np.median(abs(PREDICTED / Y - 1))),
+    ],
+)
+def test_metric_agrees_with_its_reference(name, expected):
+    assert METRICS[name].score(Y, PREDICTED) == pytest.approx(expected)
+
+
+def test_scores_carry_their_part_in_the_name():
+    assert set(score_predictions(Y, PREDICTED, "test")) == {f"test_{name}" for name in METRICS}
+
+
+def test_interval_holds_the_score_and_narrows_with_more_rows():
+    few, many = bootstrap_intervals(Y[:30], PREDICTED[:30], "test", 1), bootstrap_intervals(Y, PREDICTED, "test", 1)
+    assert many["test_rmse_low"] < METRICS["rmse"].score(Y, PREDICTED) < many["test_rmse_high"]
+    assert many["test_r2_high"] - many["test_r2_low"] < few["test_r2_high"] - few["test_r2_low"]
+
+
+def test_interval_repeats_with_its_seed():
+    assert bootstrap_intervals(Y, PREDICTED, "test", 1) == bootstrap_intervals(Y, PREDICTED, "test", 1)
+
+
+def test_interval_of_a_long_table_is_drawn_in_parts(monkeypatch):
+    whole = bootstrap_intervals(Y, PREDICTED, "test", 1)
+    monkeypatch.setattr("stages.model.metrics.LARGEST_DRAW", 7 * len(Y))
+    parts = bootstrap_intervals(Y, PREDICTED, "test", 1)
+    assert len(list(resample(len(Y), 1))) == 286
+    assert parts == pytest.approx(whole, rel=0.05)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_better_predictions_win_and_equal_ones_do_not(metric):
+    better = Y + (PREDICTED - Y) / 10
+    assert estimate_win_rate(Y, better, PREDICTED, metric, 1) > 0.95
+    assert estimate_win_rate(Y, PREDICTED, better, metric, 1) < 0.05
+    assert estimate_win_rate(Y, PREDICTED, PREDICTED, metric, 1) == 0

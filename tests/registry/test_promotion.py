@@ -1,0 +1,126 @@
+"""Which version serves: the gate, damaged versions, rollback and its memory."""
+
+import shutil
+from types import SimpleNamespace
+
+import mlflow
+import pytest
+from mlflow.entities.model_registry import ModelVersion
+
+from stages.registry.promotion import decide
+from stages.shared.params import Register
+from tests.conftest import find_versions, production_of
+
+SETTINGS = Register(metric="test_rmse", min_test_r2=0.85, min_gain=0.0, promote="better")
+SCORES = {"test_rmse": 20_000.0, "test_r2": 0.93}
+
+
+def make_version(number, **tags):
+    return ModelVersion(
+        "HousePricesPredictor", str(number), 0, tags=[SimpleNamespace(key=k, value=v) for k, v in tags.items()]
+    )
+
+
+@pytest.mark.parametrize(
+    ("present", "changes", "promoted", "words"),
+    [
+        (21_000.0, {}, True, "test_rmse 20000.0 against 21000.0 of version 1 on the same test rows"),
+        (20_000.0, {}, False, "a gain of at least 0.0 is asked"),
+        (19_000.0, {}, False, "against 19000.0 of version 1"),
+        (21_000.0, {"min_gain": 1500.0}, False, "a gain of at least 1500.0 is asked"),
+        (21_000.0, {"min_test_r2": 0.95}, False, "test_r2 0.93, below register.min_test_r2 = 0.95"),
+        (19_000.0, {"promote": "always"}, True, "register.promote = always"),
+        (21_000.0, {"promote": "never"}, False, "register.promote = never"),
+        ("no such file", {}, True, "can't be scored: no such file"),
+        ("no such file", {"min_test_r2": 0.95}, False, "below register.min_test_r2"),
+    ],
+)
+def test_gate_compares_with_production_and_says_both_figures(present, changes, promoted, words):
+    settings = SETTINGS.model_copy(update=changes)
+    done, why = decide(make_version(2), make_version(1), present, SCORES, settings)
+    assert done is promoted
+    assert words in why
+
+
+def test_first_version_needs_no_rival_but_clears_the_threshold():
+    assert decide(make_version(1), None, None, SCORES, SETTINGS)[0]
+    assert not decide(make_version(1), None, None, {**SCORES, "test_r2": 0.5}, SETTINGS)[0]
+
+
+def test_version_that_was_rolled_back_waits_for_a_hand():
+    done, why = decide(make_version(2, rolled_back="yesterday"), make_version(1), 90_000.0, SCORES, SETTINGS)
+    assert not done
+    assert "rolled back by hand: yesterday" in why
+
+
+@pytest.mark.slow
+def test_applied_experiment_is_registered_by_the_next_repro(clone):
+    clone.run("dvc", "repro")
+    printed = clone.run("dvc", "exp", "run", "--name", "worse", "-S", "ridge.alpha=2000.0").stdout
+    assert "experiment worse proposes version 2" in printed
+    assert find_versions(clone)[1] == ("Production", {"champion"})
+    assert find_versions(clone)[2] == ("None", {"challenger"})
+    clone.run("dvc", "exp", "apply", "worse")
+    printed = clone.run("dvc", "repro").stdout
+    assert "Production stays version 1: version 2 has test_r2" in printed
+    assert "a gain of at least 0.0 is asked" in printed
+    clone.set_params(register={"promote": "always"})
+    clone.run("dvc", "repro")
+    assert production_of(clone) == 2
+    assert find_versions(clone)[1] == ("Archived", set())
+
+
+@pytest.mark.slow
+def test_candidate_waits_until_it_may_then_replaces_production_with_both_figures(clone):
+    clone.set_params(ridge={"alpha": 2000.0})
+    clone.run("dvc", "repro")
+    clone.set_params(ridge={"alpha": 20.0}, register={"promote": "never"})
+    assert "register.promote = never" in clone.run("dvc", "repro").stdout
+    assert production_of(clone) == 1
+    clone.set_params(register={"promote": "better"})
+    printed = clone.run("dvc", "repro").stdout
+    assert "version 2 → Production. test_r2 0.9" in printed
+    assert "of version 1 on the same test rows" in printed
+    assert production_of(clone) == 2
+    description = mlflow.MlflowClient().get_model_version("HousePricesPredictor", "2").description
+    assert description.startswith("Ridge Regression. Test RMSE ")
+    assert "Production since 20" in description
+
+
+@pytest.mark.slow
+def test_damaged_production_is_reported_and_logged_anew_from_the_same_model(clone):
+    clone.run("dvc", "repro")
+    for path in clone.root.glob("mlruns/**/model.skops"):
+        path.write_bytes(b"broken")
+    (clone.root / "mlflow.db.settled").unlink()
+    printed = clone.run("dvc", "repro").stdout
+    assert "what MLflow keeps of Ridge Regression can't be used" in printed
+    assert "version 1, Production until now, can't be scored" in printed
+    assert production_of(clone) == 2
+
+
+@pytest.mark.slow
+def test_production_whose_files_are_gone_is_replaced(clone):
+    clone.run("dvc", "repro")
+    shutil.rmtree(clone.root / "mlruns")
+    printed = clone.run("dvc", "repro").stdout
+    assert printed.count("logged from DVC's files") == 2
+    assert production_of(clone) == 2
+
+
+@pytest.mark.slow
+def test_rollback_is_remembered_and_history_tells_it(clone):
+    clone.set_params(ridge={"alpha": 2000.0})
+    clone.run("dvc", "repro")
+    clone.set_params(ridge={"alpha": 20.0})
+    clone.run("dvc", "repro")
+    clone.stage("history", "rollback")
+    assert production_of(clone) == 1
+    printed = clone.run("dvc", "repro").stdout
+    assert "version 2 was rolled back by hand" in printed
+    assert production_of(clone) == 1
+    clone.stage("history", "rollback", "2")
+    assert production_of(clone) == 2
+    history = clone.stage("history", "list").stdout.splitlines()
+    assert [line.split()[2] for line in history] == ["1", "2", "1", "2"]
+    assert clone.stage("history", "rollback", "9", check=False).stderr.startswith("error: there is no version 9")
