@@ -29,7 +29,6 @@ def main() -> None:
     dictionary = read_dictionary(data["dictionary"])
     table = read_table(data["path"], dictionary)
     train, test = train_test_split(table, test_size=data["test_size"], random_state=data["seed"])
-    train = train[~train.eval(dictionary["outliers"])]
     target = dictionary["target"]
 
     mlflow.set_experiment("plain script")

@@ -1,17 +1,26 @@
-"""champion: rank the current results, and say of the best what it is, how good, and where it fails.
+"""champion: rank the candidates, describe the best, and fit it again on all rows: those bytes serve.
 
-Reads   params.yaml (register.metric, data, fit), metrics/, models/, scores/, data/prepared/
-Writes  metrics/champion.json, its model card metrics/champion.md, and plots/: the tables that `dvc plots` draws
+Reads   params.yaml (register.metric, register.refit, data, fit), metrics/, models/, scores/, data/prepared/
+Writes  models/champion, metrics/champion.json, its model card metrics/champion.md, and plots/ for `dvc plots`
 """
 
+import joblib
+import numpy as np
 import pandas as pd
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
+from stages.model.estimators import round_estimator
 from stages.model.metrics import Scores, estimate_win_rate, find_metric
+from stages.model.results import PARTS, read_table, read_targets
 from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CARD, CHAMPION, plot_file, scores_file, write_json, write_whole
+from stages.shared.files import CARD, CHAMPION, model_file, plot_file, scores_file, write_json, write_whole
 from stages.shared.params import Fit, Register, read_section
+
+MOST_POINTS = 5000  # of a model, in a plot
 
 
 def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
@@ -23,10 +32,22 @@ def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
     return {"runner_up": ranked[1], "win_rate": estimate_win_rate(*arrays, metric, seed)}
 
 
+def refit_pipeline(pipeline: Pipeline) -> Pipeline:
+    """Encoder and estimator fitted again, with the same settings, on training and test rows together."""
+    rows = pd.concat([read_table(f"rows_{part}") for part in PARTS])
+    target = np.concatenate([read_targets()[part] for part in PARTS])
+    encoder, estimator = clone(pipeline["encoder"]).fit(rows), clone(pipeline["estimator"])
+    estimator.fit(encoder.transform(rows), target)
+    round_estimator(estimator)
+    return Pipeline([("encoder", encoder), ("estimator", estimator)])
+
+
 def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd.DataFrame]:
     """One table for each plot, with all models in the order of the leaderboard."""
     tables = {
-        kind: pd.concat([pd.read_csv(scores_file(n, kind)).assign(model=scores[n]["model"]) for n in ranked])
+        kind: pd.concat(
+            [pd.read_csv(scores_file(n, kind)).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked]
+        )
         for kind in ("predictions", "features", "learning")
     }
     keys = {"model": "model", "rmse": "test_rmse", "low": "test_rmse_low", "high": "test_rmse_high"}
@@ -36,17 +57,21 @@ def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd
 
 def main() -> None:
     parser = make_parser("champion", __doc__, "--models ridge xgboost")
-    parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists")
-    scores = read_scores(parser.parse_args().models)
+    parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists; the blend joins them")
     settings, fit = read_section(Register), read_section(Fit)
+    scores = read_scores([*parser.parse_args().models, "blend"])
     ranked = rank_models(scores, settings.metric)
     report = {"name": ranked[0], **scores[ranked[0]], "chosen_by": settings.metric, "ranking": ranked}
-    report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed)
-    for kind, table in tabulate_plots(ranked, scores).items():
-        with write_whole(plot_file(kind)) as part:
-            table.to_csv(part, index=False)
+    report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
+    pipeline = joblib.load(model_file(ranked[0]))
+    with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
+        joblib.dump(refit_pipeline(pipeline) if settings.refit else pipeline, part)
+    with write_whole(plot_file("").parent) as folder:
+        folder.mkdir()
+        for kind, table in tabulate_plots(ranked, scores).items():
+            table.to_csv(folder / plot_file(kind).name, index=False, float_format="%.8g")
     with write_whole(CARD) as part:
-        part.write_text(write_card(report))
+        part.write_text(write_card(report, scores))
     write_json(CHAMPION, report)
     print(f"champion: {report['model']}, by {settings.metric} {report[settings.metric]}")
 

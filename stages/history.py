@@ -31,7 +31,7 @@ def describe_way_back(run: Run) -> list[str]:
     tags = run.data.tags
     md5, stage = tags["dvc.model_md5"], tags["dvc.stage"]
     commits = find_commits(md5)
-    path = model_file(stage.partition("@")[2]).as_posix()
+    path = model_file(stage.removeprefix("train@")).as_posix()
     if commits:
         return [
             f"git checkout {commits[0]} -- dvc.lock dvc.yaml params.yaml",

@@ -31,26 +31,14 @@ def split_rows(table: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.Dat
     return train, test
 
 
-def mark_outliers(table: pd.DataFrame, rule: str | None) -> pd.Series:
-    """Which rows the dictionary's rule, a pandas query, keeps out of the fit: bool, (n_rows,)."""
-    if not rule:
-        return pd.Series(data=False, index=table.index, name="outlier")
-    try:
-        return table.eval(rule).astype(bool).rename("outlier")
-    except (pd.errors.UndefinedVariableError, SyntaxError, ValueError, TypeError) as error:
-        raise InputError(f"dictionary: outliers: {rule!r} is not a rule on this table: {error}") from None
-
-
 def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables of training and test rows by name, one after the other, so that memory holds one at a time.
 
-    rows: what a user of the model hands in. X: float32 (n_rows, n_features).
-    y: the target in its unit, and whether the row is an outlier.
+    rows: what a user of the model hands in. X: float32 (n_rows, n_features). y: the target in its unit.
     """
     dictionary, names = encoder.dictionary, encoder.get_feature_names_out()
     for part, rows in parts.items():
-        target = rows[dictionary["target"]].rename("target")
-        yield f"y_{part}", pd.concat([target, mark_outliers(rows, dictionary.get("outliers"))], axis=1)
+        yield f"y_{part}", rows[[dictionary["target"]]].set_axis(["target"], axis=1)
         yield f"rows_{part}", rows[list(encoder.columns_)]
         yield f"X_{part}", pd.DataFrame(encoder.transform(rows), index=rows.index, columns=names)
 

@@ -30,6 +30,7 @@ def read_champion() -> "Scores":
 
 def register() -> list[str]:
     """Mirror and promote, and print the leaderboard; returns the files that MLflow keeps of the models here."""
+    from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
     from stages.registry.promotion import register_champion
     from stages.registry.versions import REGISTERED_MODEL
@@ -54,9 +55,7 @@ def register() -> list[str]:
         folders = [folder for run in runs.values() if (folder := find_local_folder(run))]
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
     print(format_leaderboard(scores, seconds, score_baseline()))
-    if "runner_up" in report:
-        other = scores[report["runner_up"]]["model"]
-        print(f"{report['model']} beats {other} in {report['win_rate']:.0%} of resamples of the test rows.")
+    print(explain_choice(report, scores).replace("`", ""))
     for line in done:
         print(f"{REGISTERED_MODEL}: {line}")
     return [str(file) for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]

@@ -18,12 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
 from stages.model.estimators import MODELS, build_estimator, build_regressor, require_model
-from stages.model.folds import fit_folds, score_folds
+from stages.model.folds import fit_folds, predict_folds, score_folds
+from stages.model.results import read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, write_whole
 from stages.shared.params import PARAMS, Fit, read_mapping, read_section
 from stages.tracking.connection import connect
-from stages.train import read_table
 
 STUDIES = "optuna.db"
 TUNING = "House-Prices-Tuning"  # an experiment of its own: the main one holds what DVC holds
@@ -79,12 +79,12 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
 
 
 def score_section(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
-    """Mean cross-validated RMSLE, without the outlier rows, over folds drawn with consecutive seeds."""
+    """Mean cross-validated RMSLE over folds drawn with consecutive seeds."""
     encoder = joblib.load(PREPARED / "encoder.joblib")
     estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
-    rows, y = read_table("rows_train"), read_table("y_train")
+    rows, target = read_table("rows_train"), read_targets()["train"]
     scores = [
-        score_folds(fit_folds(encoder, estimator, rows, y, drawn), rows, y)["cv_rmsle_inliers"]
+        score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, drawn), rows, drawn))["cv_rmsle"]
         for drawn in (
             fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": max(fit.cv_folds, 2)})
             for repeat in range(repeats)
@@ -99,7 +99,7 @@ def try_section(trial: optuna.Trial, name: str, section: dict[str, Any], fit: Fi
     with mlflow.start_run(run_name=f"trial {trial.number}", nested=True):
         score = score_section(name, tried, fit, repeats)
         mlflow.log_params(tried)
-        mlflow.log_metric("cv_rmsle_inliers", score)
+        mlflow.log_metric("cv_rmsle", score)
     print(f"tune@{name}: trial {trial.number}: {score:.5f} with {tried}", flush=True)
     return score
 
@@ -143,7 +143,7 @@ def tune(name: str, trials: int, repeats: int) -> None:
         with mlflow.start_run(run_name=f"Tune {title}"):
             objective = partial(try_section, name=name, section=section, fit=fit, repeats=repeats)
             study.optimize(objective, n_trials=trials)
-            mlflow.log_metric("cv_rmsle_inliers", study.best_value)
+            mlflow.log_metric("cv_rmsle", study.best_value)
     best = suggest(optuna.trial.FixedTrial(study.best_params), SPACES[name])  # type: ignore[arg-type]
     if study.best_value < present:
         write_section(name, best)

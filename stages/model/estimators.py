@@ -5,29 +5,28 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import RobustScaler
 
 from stages.model.hyperparameters import find_faults
-from stages.model.scaling import LogSkewed, Standardized, take_log, undo_log
+from stages.model.scaling import Independent, LogSkewed, Standardized, take_log, undo_log
 from stages.shared.cli import InputError
 
 
 class Model(NamedTuple):
-    """What a model is called in MLflow, the class that fits it, and, if it is linear, how its inputs are scaled."""
+    """What a model is called in MLflow, the class that fits it, and whether it is linear in its inputs."""
 
     title: str
     module: str
     regressor: str
-    scaler: BaseEstimator | None = None
+    linear: bool = False
 
 
 MODELS = {
-    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", Standardized()),
-    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", RobustScaler(copy=False)),
-    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", Standardized()),
+    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", linear=True),
+    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", linear=True),
+    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", linear=True),
     "decision_tree": Model("Decision Tree", "sklearn.tree", "DecisionTreeRegressor"),
     "random_forest": Model("Random Forest", "sklearn.ensemble", "RandomForestRegressor"),
     "gradient_boosting": Model("Gradient Boosting", "sklearn.ensemble", "GradientBoostingRegressor"),
@@ -68,8 +67,8 @@ def import_regressor(name: str) -> Any:
 
 def build_estimator(regressor: BaseEstimator, model: Model, log_target: bool) -> BaseEstimator:
     """Encoded features → the target: unskewed, scaled inputs for a linear model, and the log of the target to fit."""
-    steps = [("unskew", LogSkewed()), ("scaler", clone(model.scaler))] if model.scaler else []
-    estimator = Pipeline([*steps, ("regressor", regressor)])
+    linear = [("unskew", LogSkewed()), ("scaler", Standardized()), ("independent", Independent())]
+    estimator = Pipeline([*(linear if model.linear else []), ("regressor", regressor)])
     if not log_target:
         return estimator
     return TransformedTargetRegressor(estimator, func=take_log, inverse_func=undo_log, check_inverse=False)
@@ -80,6 +79,22 @@ def find_regressor(estimator: BaseEstimator) -> BaseEstimator:
     if isinstance(estimator, TransformedTargetRegressor):
         estimator = estimator.regressor_
     return estimator["regressor"]
+
+
+def get_settings(estimator: BaseEstimator) -> dict[str, Any]:
+    """All parameters of a fitted estimator that have a value; of a blend, its members' weights."""
+    if hasattr(estimator, "members"):
+        return {
+            f"weight.{name}": weight for (name, _), weight in zip(estimator.members, estimator.weights, strict=True)
+        }
+    settings = find_regressor(estimator).get_params()
+    return {k: v for k, v in settings.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
+
+
+def round_estimator(estimator: BaseEstimator) -> None:
+    """`round_coefficients` of a fitted estimator, or of each member of a blend."""
+    for member in getattr(estimator, "fitted_", [estimator]):
+        round_coefficients(find_regressor(member))
 
 
 def round_coefficients(regressor: BaseEstimator) -> None:

@@ -4,7 +4,7 @@ import ctypes
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -14,65 +14,67 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
+from stages.model.estimators import find_regressor, round_coefficients
 from stages.model.metrics import rmse, rmsle
 from stages.model.plots import trace_learning
+from stages.model.results import SAMPLE
 from stages.shared.params import Fit
 
 Result = TypeVar("Result")
-SAMPLE = 10_000  # rows that are enough for a learning curve
 
 
-class Fold(NamedTuple):
-    """A pipeline, the training rows that it was fitted on, and those held out, by position."""
+class Validation(NamedTuple):
+    """What cross-validation tells: out-of-fold predictions (n_rows,), scores, and how a booster learned."""
 
-    pipeline: Pipeline
-    fitted: np.ndarray
-    held_out: np.ndarray
+    predicted: np.ndarray
+    scores: dict[str, float]
+    learning: pd.DataFrame
 
 
-def find_fittable(y: pd.DataFrame, fit: Fit) -> np.ndarray:
-    """Which training rows the fit sees, (n_rows,): all, or all but the outliers."""
-    return ~y["outlier"].to_numpy() if fit.drop_outliers else np.ones(len(y), dtype=bool)
+def draw_folds(n_rows: int, fit: Fit) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The positions of the rows to fit on and of those held out, for each of `fit.cv_folds` folds."""
+    return KFold(fit.cv_folds, shuffle=True, random_state=fit.seed).split(np.zeros(n_rows))
 
 
 def fit_folds(
-    encoder: TransformerMixin, estimator: BaseEstimator, rows: pd.DataFrame, y: pd.DataFrame, fit: Fit
-) -> list[Fold]:
-    """Encoder and estimator fitted again on each of `fit.cv_folds` folds of the training rows.
-
-    rows: raw (n_rows, n_columns). y: target and outlier flag; outliers stay out of the fits.
-    """
-    target, fittable, folds = y["target"].to_numpy(), find_fittable(y, fit), []
-    for drawn, held_out in KFold(fit.cv_folds, shuffle=True, random_state=fit.seed).split(rows):
-        kept = drawn[fittable[drawn]]
+    encoder: TransformerMixin, estimator: BaseEstimator, rows: pd.DataFrame, target: np.ndarray, fit: Fit
+) -> list[Pipeline]:
+    """Encoder and estimator fitted again on each fold of the raw training rows, (n_rows, n_columns)."""
+    pipelines = []
+    for fitted, _ in draw_folds(len(rows), fit):
         pipeline = Pipeline([("encoder", clone(encoder)), ("estimator", clone(estimator))])
-        folds.append(Fold(pipeline.fit(rows.iloc[kept], target[kept]), kept, held_out))
-    return folds
+        pipelines.append(pipeline.fit(rows.iloc[fitted], target[fitted]))
+        round_coefficients(find_regressor(pipeline["estimator"]))
+    return pipelines
 
 
-def score_folds(folds: list[Fold], rows: pd.DataFrame, y: pd.DataFrame) -> dict[str, float]:
-    """Out-of-fold scores on the training rows: with outliers, and without (`cv_rmsle_inliers`)."""
-    target, inlier = y["target"].to_numpy(), ~y["outlier"].to_numpy()
-    predicted = np.empty(len(y))
-    for fold in folds:
-        predicted[fold.held_out] = fold.pipeline.predict(rows.iloc[fold.held_out])
+def predict_folds(pipelines: list[Pipeline], rows: pd.DataFrame, fit: Fit) -> np.ndarray:
+    """The prediction for each training row by the one pipeline that has not seen it, (n_rows,)."""
+    predicted = np.empty(len(rows))
+    for pipeline, (_, held_out) in zip(pipelines, draw_folds(len(rows), fit), strict=True):
+        predicted[held_out] = pipeline.predict(rows.iloc[held_out])
+    return predicted
+
+
+def score_folds(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Out-of-fold scores on all training rows."""
     return {
         "cv_rmse": round(float(rmse(target, predicted)), 2),
         "cv_rmsle": round(float(rmsle(target, predicted)), 6),
-        "cv_rmsle_inliers": round(float(rmsle(target[inlier], predicted[inlier])), 6),
     }
 
 
 def cross_validate(
-    encoder: TransformerMixin, estimator: BaseEstimator, rows: pd.DataFrame, y: pd.DataFrame, fit: Fit
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """Scores over all folds of the training rows, and how the first fold's booster learned (no lines for others)."""
-    folds = fit_folds(encoder, estimator, rows, y, fit)
-    first, sides = folds[0], {}
-    for side, positions in (("train", first.fitted), ("validation", first.held_out)):
+    encoder: TransformerMixin, estimator: BaseEstimator, rows: pd.DataFrame, target: np.ndarray, fit: Fit
+) -> Validation:
+    """Out-of-fold predictions and their scores, and the learning curve of the first fold (no lines for no booster)."""
+    pipelines = fit_folds(encoder, estimator, rows, target, fit)
+    first, sides = pipelines[0], {}
+    for side, positions in zip(("train", "validation"), next(draw_folds(len(rows), fit)), strict=True):
         sample = positions[:SAMPLE]
-        sides[side] = first.pipeline["encoder"].transform(rows.iloc[sample]), y["target"].to_numpy()[sample]
-    return score_folds(folds, rows, y), trace_learning(first.pipeline["estimator"], sides)
+        sides[side] = first["encoder"].transform(rows.iloc[sample]), target[sample]
+    predicted = predict_folds(pipelines, rows, fit)
+    return Validation(predicted, score_folds(target, predicted), trace_learning(first["estimator"], sides))
 
 
 def start_aside(function: Callable[..., Result], *args: object) -> Future[Result]:

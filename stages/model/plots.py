@@ -23,11 +23,6 @@ STAGED: dict[str, Callable[[int], dict[str, Any]] | None] = {
 }
 
 
-def tabulate_predictions(y: pd.Series, predicted: np.ndarray) -> pd.DataFrame:
-    """Id, actual price, predicted price and residual of each row, in dollars."""
-    return pd.DataFrame({"actual": y, "predicted": predicted, "residual": y - predicted}).round(2).reset_index()
-
-
 def rank_features(pipeline: Pipeline) -> pd.DataFrame:
     """The features that weigh most: coefficients on scaled inputs, or each feature's share of the trees' importance."""
     regressor = find_regressor(pipeline["estimator"])

@@ -4,12 +4,17 @@ from typing import Any
 
 import joblib
 import pandas as pd
+from tabulate import tabulate
 
-from stages.model.metrics import Scores
-from stages.shared.files import PREPARED, hash_file, model_file, scores_file
+from stages.model.estimators import get_settings
+from stages.model.metrics import Scores, find_metric
+from stages.model.results import read_table
+from stages.shared.files import hash_file, model_file, scores_file
 from stages.shared.params import Data, Fit, read_section
 
 WORST = 10
+ROWS = {"RMSE": "rmse", "MAE": "mae", "R²": "r2", "RMSLE": "rmsle", "median error, %": "mdape"}
+FORMS = {"rmse": ",.0f", "mae": ",.0f", "r2": ".4f", "rmsle": ".4f", "mdape": ".1f"}
 
 
 def summarize(report: Scores) -> str:
@@ -21,11 +26,12 @@ def summarize(report: Scores) -> str:
     )
 
 
-def write_card(report: Scores) -> str:
+def write_card(report: Scores, scores: dict[str, Scores]) -> str:
     """Markdown from the files that DVC owns, so that the same results give the same card."""
-    path = model_file(report["name"]).as_posix()
-    dictionary, md5 = joblib.load(path)["encoder"].dictionary, hash_file(path)
+    served, judged = model_file("champion").as_posix(), model_file(report["name"]).as_posix()
+    pipeline, md5 = joblib.load(judged), hash_file(served)
     predictions = pd.read_csv(scores_file(report["name"], "predictions"))
+    dictionary = pipeline["encoder"].dictionary
     return f"""# {report["model"]}
 
 {summarize(report)}
@@ -38,7 +44,17 @@ def write_card(report: Scores) -> str:
 
 {tabulate_metrics(report)}
 
-Chosen by `{report["chosen_by"]}`{describe_lead(report)}.
+{explain_figures(report, judged, served)}
+
+## Why this one
+
+{explain_choice(report, scores)}
+
+{tabulate_models(scores, report["ranking"])}
+
+## Settings
+
+{", ".join(f"`{key}` {value}" for key, value in get_settings(pipeline["estimator"]).items())}
 
 ## The {WORST} worst predictions on the test rows
 
@@ -50,30 +66,54 @@ Chosen by `{report["chosen_by"]}`{describe_lead(report)}.
 
 ## How to get it again
 
-The model is `{path}` with md5 `{md5}`, in the commit that brought this hash into `dvc.lock`:
+What serves is `{served}` with md5 `{md5}`, in the commit that brought this hash into `dvc.lock`:
 
 ```bash
 git checkout $(git log --all --format=%h -1 -S{md5} -- dvc.lock)
-dvc pull {path} || dvc repro
+dvc pull {served} || dvc repro
 ```
 """
 
 
-def describe_lead(report: Scores) -> str:
-    if "runner_up" not in report:
+def explain_figures(report: Scores, judged: str, served: str) -> str:
+    if not report["refit"]:
+        return f"The figures are those of `{judged}`, whose bytes serve as `{served}`."
+    return f"""The figures are those of `{judged}`, which has learned from the training rows only. What serves is
+`{served}`: the same settings, fitted again on training and test rows together. On those rows it cannot be
+judged any more; on rows that neither has seen, more rows to learn from are expected to help a little."""
+
+
+def explain_choice(report: Scores, scores: dict[str, Scores]) -> str:
+    """By which metric, with which lead, and what cross-validation would have chosen."""
+    said = f"Chosen by `{report['chosen_by']}`"
+    if "runner_up" in report:
+        share = f"{report['win_rate']:.0%}"
+        said += f"; better than `{report['runner_up']}` in {share} of the bootstrap resamples of the test rows"
+    return f"{said}. {compare_with_cv(report, scores)}".rstrip()
+
+
+def compare_with_cv(report: Scores, scores: dict[str, Scores]) -> str:
+    """Whether cross-validation, which sees all training rows, agrees with the choice; nothing without it."""
+    if not all("cv_rmsle" in s for s in scores.values()):
         return ""
-    share = f"{report['win_rate']:.0%}"
-    return f"; better than `{report['runner_up']}` in {share} of the bootstrap resamples of the test rows"
+    best = min(scores, key=lambda name: scores[name]["cv_rmsle"])
+    if best == report["name"]:
+        return "Cross-validation (RMSLE) would have chosen it too."
+    metric, key = find_metric(report["chosen_by"]), report["chosen_by"]
+    form = FORMS.get(metric, "g")
+    return (
+        f"Cross-validation would have chosen {scores[best]['model']}: CV RMSLE {scores[best]['cv_rmsle']:.4f} against "
+        f"{report['cv_rmsle']:.4f}, {key} {scores[best][key]:{form}} against {report[key]:{form}}."
+    )
 
 
 def describe_data(dictionary: dict[str, Any]) -> str:
     data, fit = read_section(Data), read_section(Fit)
-    y = {part: pd.read_parquet(PREPARED / f"y_{part}.parquet") for part in ("train", "test")}
-    left_out = int(y["train"]["outlier"].sum()) if fit.drop_outliers else 0
+    train, test = (len(read_table(f"y_{part}")) for part in ("train", "test"))
     return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_file(data.path)}`).
-- Target: `{dictionary["target"]}`, learned as {"log(1 + price)" if fit.log_target else "it stands"}.
-- Split: {len(y["train"])} training rows ({left_out} left out of the fit as outliers) and
-  {len(y["test"])} test rows, drawn with seed {data.seed}. The test rows chose no feature and no hyperparameter."""
+- Target: `{dictionary["target"]}`, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
+- Split: {train} training rows and {test} test rows, drawn with seed {data.seed}. No row is left out of a fit or of a
+  score. The test rows chose no feature and no hyperparameter."""
 
 
 def list_limits(dictionary: dict[str, Any]) -> str:
@@ -83,27 +123,39 @@ def list_limits(dictionary: dict[str, Any]) -> str:
 def tabulate_worst(predictions: pd.DataFrame) -> str:
     """The test rows with the largest absolute residuals. Columns: id, actual, predicted, residual."""
     order = predictions["residual"].abs().sort_values(ascending=False, kind="stable").index
-    lines = [f"| {predictions.columns[0]} | actual | predicted | actual - predicted |", "|---|---|---|---|"]
-    for row_id, actual, predicted, residual in predictions.loc[order].head(WORST).itertuples(index=False):
-        lines.append(f"| {row_id} | {actual:,.0f} | {predicted:,.0f} | {residual:+,.0f} |")
-    return "\n".join(lines)
+    header = [predictions.columns[0], "actual", "predicted", "actual - predicted"]
+    return format_table(
+        [[i, f"{a:,.0f}", f"{p:,.0f}", f"{r:+,.0f}"] for i, a, p, r in predictions.loc[order].head(WORST).to_numpy()],
+        header,
+    )
 
 
 def tabulate_metrics(report: Scores) -> str:
-    rows = [
-        ("RMSE, dollars", "rmse", ",.0f"),
-        ("MAE, dollars", "mae", ",.0f"),
-        ("R²", "r2", ".4f"),
-        ("RMSLE", "rmsle", ".4f"),
-        ("median error, %", "mdape", ".1f"),
+    def show(key: str, form: str) -> str:
+        return f"{report[key]:{form}}" if key in report else ""
+
+    lines = []
+    for label, name in ROWS.items():
+        form = FORMS[name]
+        bounds = [show(f"test_{name}_{end}", form) for end in ("low", "high")]
+        shown = [show(f"{part}_{name}", form) for part in ("train", "cv", "test")]
+        lines.append([label, *shown, " to ".join(filter(None, bounds))])
+    return format_table(lines, ["metric", "training rows", "cross-validated", "test rows", "95 % interval"])
+
+
+def tabulate_models(scores: dict[str, Scores], ranking: list[str]) -> str:
+    lines = [
+        [
+            s["model"],
+            f"{s['cv_rmsle']:.4f}" if "cv_rmsle" in s else "",
+            f"{s['test_rmse']:,.0f}",
+            f"{s['test_r2']:.4f}",
+            f"{s['test_r2_low']:.3f} to {s['test_r2_high']:.3f}",
+        ]
+        for s in (scores[name] for name in ranking)
     ]
-    lines = ["| metric | training rows | cross-validated | test rows | 95 % interval |", "|---|---|---|---|---|"]
-    for label, key, form in rows:
-        cv = f"{report[f'cv_{key}']:{form}}" if f"cv_{key}" in report else ""
-        bounds = ""
-        if f"test_{key}_low" in report:
-            bounds = f"{report[f'test_{key}_low']:{form}} to {report[f'test_{key}_high']:{form}}"
-        lines.append(
-            f"| {label} | {report[f'train_{key}']:{form}} | {cv} | {report[f'test_{key}']:{form}} | {bounds} |"
-        )
-    return "\n".join(lines)
+    return format_table(lines, ["model", "CV RMSLE", "test RMSE", "test R²", "95 % interval"])
+
+
+def format_table(lines: list[list[Any]], header: list[str]) -> str:
+    return tabulate(lines, header, "github", disable_numparse=True)

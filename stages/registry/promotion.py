@@ -2,24 +2,28 @@
 
 import os
 import zlib
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
+import joblib
 import numpy as np
-import pandas as pd
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from stages.model.metrics import METRICS, Scores, find_metric, score_predictions
+from stages.model.results import read_table, read_targets
 from stages.registry import versions as registry
 from stages.registry.card import summarize
 from stages.shared.cli import InputError
-from stages.shared.files import PREPARED
+from stages.shared.files import hash_file, model_file
 from stages.shared.params import Register
 from stages.tracking.connection import first_line
-from stages.tracking.models import fetch_model, find_model_uri, hash_model, load_pipeline
-from stages.tracking.runs import rebuild_run
+from stages.tracking.models import fetch_model, hash_model, load_pipeline, log_champion
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 # What loading or running a damaged or outdated model was seen to raise.
 UNUSABLE = (
@@ -39,29 +43,37 @@ UNUSABLE = (
 )
 
 
-class Usable(NamedTuple):
-    """What a logged model scores on the current test rows, and the md5 of its files."""
-
-    score: float
-    files_md5: str
-
-
-def try_model(uri: str, metric: str, files_md5: str | None = None) -> Usable | str:
-    """Load a logged model and score it, or say why that can't be done.
+def open_logged(uri: str, files_md5: str | None = None) -> "Pipeline | str":
+    """The pipeline of a logged model, or why it can't be used.
 
     files_md5: what its files were when it got its version; others are not what was judged.
     """
-    rows = pd.read_parquet(PREPARED / "rows_test.parquet")
-    target = pd.read_parquet(PREPARED / "y_test.parquet")["target"].to_numpy()
     try:
         folder = fetch_model(uri)
-        found = hash_model(folder)
-        if files_md5 not in (None, found):
+        if files_md5 not in (None, hash_model(folder)):
             return "its files are not those that were registered"
-        predicted = np.asarray(load_pipeline(folder).predict(rows))
-        return Usable(score_predictions(target, predicted, "test")[f"test_{metric}"], found)
+        return load_pipeline(folder)
     except UNUSABLE as error:
         return first_line(error)
+
+
+def predict_test(pipeline: "Pipeline | str") -> np.ndarray | str:
+    """The predictions for the current test rows, (n_rows,), or why they can't be had."""
+    if isinstance(pipeline, str):
+        return pipeline
+    try:
+        return np.asarray(pipeline.predict(read_table("rows_test")))
+    except UNUSABLE as error:
+        return first_line(error)
+
+
+def score_version(version: ModelVersion, metric: str) -> float | str:
+    """The metric of a version on the current test rows, by the model that was judged for it; or why it can't be had."""
+    served = open_logged(registry.address_version(version), version.tags.get(registry.FILES))
+    predicted = predict_test(served if isinstance(served, str) else open_logged(registry.address_judged(version)))
+    if isinstance(predicted, str):
+        return predicted
+    return score_predictions(read_targets()["test"], predicted, "test")[f"test_{metric}"]
 
 
 def decide(
@@ -107,16 +119,12 @@ def register_champion(report: Scores, run: Run, settings: Register) -> list[str]
     """
     metric, versions = find_metric(settings.metric), registry.list_versions()
     production = registry.find_production(versions)
-    candidate, done = find_candidate(report, run, registry.find_version(versions, run), metric)
-    present: Usable | str | None = None
-    if production and production.version != candidate.version:
-        present = try_model(registry.address_version(production), metric, production.tags.get(registry.FILES))
-    experiment = os.environ.get("DVC_EXP_NAME")
-    if experiment:
+    candidate, done = find_candidate(report, run, versions)
+    if experiment := os.environ.get("DVC_EXP_NAME"):
         promoted, why = False, f"experiment {experiment} proposes version {candidate.version}"
     else:
-        score = present.score if isinstance(present, Usable) else present
-        promoted, why = decide(candidate, production, score, report, settings)
+        other = production if production and production.version != candidate.version else None
+        promoted, why = decide(candidate, production, score_version(other, metric) if other else None, report, settings)
     if promoted:
         registry.promote(candidate, why)
         return [*done, f"version {candidate.version} → Production. {why}"]
@@ -128,25 +136,33 @@ def register_champion(report: Scores, run: Run, settings: Register) -> list[str]
     return [*done, f"{kept}: {why}"]
 
 
-def find_candidate(
-    report: Scores, run: Run, version: ModelVersion | None, metric: str
-) -> tuple[ModelVersion, list[str]]:
-    """The version of the champion's run, which can be loaded and scores what it should; and what was done for it.
+def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tuple[ModelVersion, list[str]]:
+    """The version that serves the champion's bytes, and what was done for it.
 
-    What MLflow keeps is tried first: a damaged model is logged again from DVC's file, and gets a version of its own.
+    What MLflow keeps must load, and price as DVC's file does; else it is logged again, and gets a version of its own.
     """
-    done, expected = [], report[f"test_{metric}"]
-    uri = registry.address_version(version) if version else find_model_uri(run)
-    tried = try_model(uri, metric, version.tags.get(registry.FILES) if version else None)
-    if isinstance(tried, Usable) and tried.score != expected:
-        tried = f"it scores test_{metric} {tried.score} in place of {expected}"
-    if isinstance(tried, str):
-        done.append(f"what MLflow keeps of {run.info.run_name} can't be used ({tried}); logged again from DVC's file")
-        run, version = rebuild_run(report["name"], report["model"]), None
-        tried = try_model(find_model_uri(run), metric)
-        if isinstance(tried, str):
-            raise InputError(f"{run.info.run_name} can't be used as MLflow stores it: {tried}")
-    if version is None:
-        version = registry.add_version(run, summarize(report), tried.files_md5)
-        done.append(f"added version {version.version} ({run.info.run_name})")
-    return version, done
+    path = model_file("champion")
+    version, done = registry.find_version(versions, hash_file(path)), []
+    if version:
+        problem = compare(open_logged(registry.address_version(version), version.tags.get(registry.FILES)), path)
+        if not problem:
+            return version, []
+        done.append(
+            f"what MLflow keeps of version {version.version} can't be used ({problem}); logged again from DVC's file"
+        )
+    model_id = log_champion(run)
+    problem = compare(open_logged(f"models:/{model_id}"), path)
+    if problem:
+        raise InputError(f"{path} can't be used as MLflow stores it: {problem}")
+    tags = {registry.SERVED: hash_file(path), registry.FILES: hash_model(fetch_model(f"models:/{model_id}"))}
+    version = registry.add_version(run, model_id, summarize(report), tags)
+    return version, [*done, f"added version {version.version} ({run.info.run_name})"]
+
+
+def compare(logged: "Pipeline | str", path: Path) -> str:
+    """Why a logged model is not what DVC has in a file; nothing if it predicts the same for the test rows."""
+    predicted = predict_test(logged)
+    if isinstance(predicted, str):
+        return predicted
+    same = np.allclose(predicted, joblib.load(path).predict(read_table("rows_test")), rtol=1e-9)
+    return "" if same else "it predicts other values than DVC's file"

@@ -11,14 +11,14 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from stages.tracking.models import find_model_uri
-
 REGISTERED_MODEL = "HousePricesPredictor"
 PRODUCTION = "Production"
 CHAMPION_ALIAS = "champion"
 CHALLENGER_ALIAS = "challenger"
 PROMOTED = "promoted."  # + time: why this version became Production then
 ROLLED_BACK = "rolled_back"  # when and why it was taken out of Production by hand
+JUDGED = "dvc.judged_model_id"  # the logged model whose figures stand beside the version
+SERVED = "dvc.model_md5"  # of the bytes that serve: models/champion as DVC has it
 FILES = "dvc.files_md5"  # of all files of the logged model, as they were when it got its version
 
 
@@ -47,24 +47,28 @@ def find_production(versions: list[ModelVersion]) -> ModelVersion | None:
     return next((version for version in versions if version.current_stage == PRODUCTION), None)
 
 
-def find_version(versions: list[ModelVersion], run: Run) -> ModelVersion | None:
-    """The newest version that holds exactly the model of a run, whichever run logged it."""
-    md5 = run.data.tags["dvc.model_md5"]
-    return next((version for version in versions if version.tags.get("dvc.model_md5") == md5), None)
+def find_version(versions: list[ModelVersion], md5: str) -> ModelVersion | None:
+    """The newest version that serves exactly the bytes with this md5, whichever run logged them."""
+    return next((version for version in versions if version.tags.get(SERVED) == md5), None)
 
 
-def add_version(run: Run, summary: str, files_md5: str) -> ModelVersion:
+def address_judged(version: ModelVersion) -> str:
+    """The model that was judged for a version: fitted on the training rows only, where the version has seen all."""
+    return f"models:/{version.tags[JUDGED]}" if JUDGED in version.tags else address_version(version)
+
+
+def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> ModelVersion:
     """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
     client = mlflow.MlflowClient()
     if not client.search_registered_models(f"name = '{REGISTERED_MODEL}'"):
         client.create_registered_model(REGISTERED_MODEL, description="House prices in dollars, from raw rows.")
-    tags = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
-    model_id = run.data.tags["dvc.model_id"]
+    origin = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
+    origin |= {JUDGED: run.data.tags["dvc.model_id"], "dvc.judged_md5": run.data.tags["dvc.model_md5"]}
     return client.create_model_version(
         REGISTERED_MODEL,
-        find_model_uri(run),
+        f"models:/{model_id}",
         run.info.run_id,
-        tags=tags | {FILES: files_md5},
+        tags=origin | {"dvc.model_id": model_id} | tags,
         description=summary,
         model_id=model_id,
     )

@@ -21,6 +21,11 @@ LARGEST_YAML = 2**21  # bytes
 MOST_NODES = 200_000  # values in a YAML file, with every alias written out
 
 
+def stage_of(name: str) -> str:
+    """The DVC stage that writes a model."""
+    return name if name in ("blend", "champion") else f"train@{name}"
+
+
 def model_file(name: str) -> Path:
     return Path("models", name)
 
@@ -30,8 +35,9 @@ def metrics_file(name: str) -> Path:
 
 
 def scores_file(name: str, kind: str) -> Path:
-    """A table of what a model predicts and weighs: predictions, features or learning."""
-    return Path("scores", name, f"{kind}.csv")
+    """A table of what a model predicts and weighs: predictions, out_of_fold, features or learning."""
+    folder = Path("scores", name) if name == "blend" else Path("scores/models", name)
+    return folder / f"{kind}.csv"
 
 
 def plot_file(kind: str) -> Path:

@@ -32,7 +32,6 @@ class Data(Section):
 
 class Fit(Section):
     log_target: bool
-    drop_outliers: bool
     cv_folds: Annotated[int, Field(le=100), AfterValidator(check_folds)]
     threads: Annotated[int, Field(ge=1, le=os.cpu_count() or 1)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
@@ -43,6 +42,11 @@ class Register(Section):
     min_test_r2: Annotated[float, Field(le=1)]
     min_gain: Annotated[float, Field(ge=0)]
     promote: Literal["better", "always", "never"]
+    refit: bool
+
+
+class Blend(Section):
+    within: Annotated[float, Field(ge=0, le=1)]
 
 
 def read_section(schema: type[S]) -> S:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from stages.table.encoder import is_missing
+from stages.table.columns import is_missing
 
 LARGEST = 1e15  # a number beyond it is no quantity, and its products leave the range of the trees' float32
 LARGEST_ID = 2.0**53  # up to here, float64 tells any two whole numbers apart

@@ -26,6 +26,7 @@ class Column(Entry):
     na_means: Literal["unknown", "absent"] = "unknown"
     fill_by: StrictStr | None = None
     rare: Rare | None = None
+    feature: bool = True
 
     @model_validator(mode="after")
     def check(self) -> Self:
@@ -50,19 +51,30 @@ class Formula(Entry):
     difference: Pair | None = None
     product: Pair | None = None
     positive: StrictStr | None = None
+    over: tuple[StrictStr, Amount] | None = None
+    is_: tuple[StrictStr, StrictStr | Amount] | None = Field(None, alias="is")
     mean: Pair | None = None
 
     @model_validator(mode="after")
     def check(self) -> Self:
-        if len(self.model_fields_set) != 1 or next(iter(self.model_dump(exclude_none=True)), None) is None:
-            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)}")
+        if len(self.model_fields_set) != 1 or not self.model_dump(exclude_none=True):
+            raise ValueError("one operation: sum, difference, product, positive, over, is or mean")
         return self
 
     @property
     def sources(self) -> list[str]:
         """The columns that must be numbers."""
+        if self.is_:
+            return []
+        if self.mean or self.over:
+            return [(self.mean or self.over or [""])[0]]
         (operands,) = self.model_dump(exclude_none=True).values()
-        return [operands] if isinstance(operands, str) else list(operands)[: 1 if self.mean else None]
+        return [operands] if isinstance(operands, str) else list(operands)
+
+    @property
+    def group(self) -> str | None:
+        """The column that must have levels."""
+        return self.mean[1] if self.mean else self.is_[0] if self.is_ else None
 
 
 class Dictionary(Entry):
@@ -73,7 +85,6 @@ class Dictionary(Entry):
     target: StrictStr
     id: StrictStr | None = None
     rare: Rare = 10
-    outliers: StrictStr | None = None
     columns: dict[str, Column] = {}
     derived: dict[str, Formula] = {}
 
@@ -90,7 +101,7 @@ def read_dictionary(path: str, target: str | None = None) -> dict[str, Any]:
     faults = [*check_names(dictionary), *check_columns(dictionary), *check_derived(dictionary)]
     if faults:
         raise InputError(f"{path}: {'; '.join(faults[:10])}")
-    return dictionary.model_dump(exclude_none=True)
+    return dictionary.model_dump(exclude_none=True, by_alias=True)
 
 
 def check_names(dictionary: Dictionary) -> list[str]:
@@ -130,7 +141,7 @@ def check_derived(dictionary: Dictionary) -> list[str]:
             for source in formula.sources
             if source not in known
         ]
-        if formula.mean and (formula.mean[1] not in columns or columns[formula.mean[1]].type != "category"):
-            faults.append(f"derived.{name}: mean takes a number and the category to average it over")
+        if formula.group and (formula.group not in columns or columns[formula.group].type == "number"):
+            faults.append(f"derived.{name}: {formula.group} is not a column with levels")
         known.add(name)
     return faults

@@ -146,7 +146,7 @@ def warn_of_lost_store(name: str) -> Iterator[None]:
             raise
         print(
             f"warning: MLflow at {show_uri()} stopped answering ({first_line(error)}); "
-            f"train@{name} is safe in DVC, and register will log its run",
+            f"{name} is safe in DVC, and register will log its run",
             file=sys.stderr,
         )
 

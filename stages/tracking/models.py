@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from mlflow.types import Schema
     from sklearn.pipeline import Pipeline
 
-CODE = ("table/encoder.py", "model/scaling.py")  # of this package, which a logged model carries along
+CODE = (
+    "table/columns.py",
+    "table/encoder.py",
+    "model/scaling.py",
+    "model/blend.py",
+)  # of this package, which a logged model carries along
 
 # Classes that a logged model may contain beside those of scikit-learn and numpy that skops vouches for. Reviewed:
 # each holds data and fitted numbers, and none runs code from the file. The OrderedDict holds LightGBM's parameters.
@@ -34,16 +39,18 @@ TRUSTED_TYPES = [
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMRegressor",
     "sklearn.tree._tree.Tree",
+    "stages.model.blend.Blend",
+    "stages.model.scaling.Independent",
     "stages.model.scaling.LogSkewed",
     "stages.model.scaling.Standardized",
     "stages.model.scaling.take_log",
     "stages.model.scaling.undo_log",
-    "stages.table.encoder.Category",
+    "stages.table.columns.Category",
     "stages.table.encoder.Encoder",
-    "stages.table.encoder.GroupMean",
-    "stages.table.encoder.Nominal",
-    "stages.table.encoder.Number",
-    "stages.table.encoder.Ordinal",
+    "stages.table.columns.GroupMean",
+    "stages.table.columns.Nominal",
+    "stages.table.columns.Number",
+    "stages.table.columns.Ordinal",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBRegressor",
 ]
@@ -62,8 +69,13 @@ def log_model(run: Run, name: str, title: str) -> None:
         predictions, features = (pd.read_csv(scores_file(name, kind)) for kind in ("predictions", "features"))
         draw_model(title, predictions, features, picture)
         mlflow.log_artifact(str(picture))
-        logged = log_pipeline(joblib.load(model_file(name)), name)
-        mlflow.set_tag("dvc.model_id", logged.model_id)
+        mlflow.set_tag("dvc.model_id", log_pipeline(joblib.load(model_file(name)), "model"))
+
+
+def log_champion(run: Run) -> str:
+    """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
+    with reopen(run):
+        return log_pipeline(joblib.load(model_file("champion")), "champion")
 
 
 @contextmanager
@@ -74,8 +86,11 @@ def reopen(run: Run) -> Iterator[None]:
     mlflow.MlflowClient().set_terminated(run.info.run_id, "FINISHED", run.info.end_time)
 
 
-def log_pipeline(pipeline: "Pipeline", name: str) -> Any:
-    """The pipeline as the active run's `model`: skops format, with signature, example and the encoder's source."""
+def log_pipeline(pipeline: "Pipeline", name: str) -> str:
+    """A pipeline as a model of the active run: skops format, with signature, example and the code that it needs.
+
+    Returns the model's id.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
@@ -83,21 +98,30 @@ def log_pipeline(pipeline: "Pipeline", name: str) -> Any:
         warnings.filterwarnings("ignore", module="mlflow")
         return mlflow.sklearn.log_model(
             pipeline,
-            name="model",
+            name=name,
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
             signature=ModelSignature(make_schema(pipeline), Schema([ColSpec("double")])),
             input_example=read_example()[list(pipeline["encoder"].columns_)],
-            pip_requirements=pin_requirements([*SERVED_WITH, *BOOSTERS.get(name, [])]),
+            pip_requirements=pin_requirements([*SERVED_WITH, *find_boosters(pipeline["estimator"])]),
             code_paths=[str(copy_code(Path(folder)))],
-        )
+        ).model_id
+
+
+def find_boosters(estimator: Any) -> list[str]:
+    """The packages beside scikit-learn that a fitted estimator, or a member of a blend, comes from."""
+    from stages.model.estimators import find_regressor
+
+    members = getattr(estimator, "fitted_", [estimator])
+    modules = {type(find_regressor(member)).__module__.partition(".")[0] for member in members}
+    return [package for module in sorted(modules) for package in BOOSTERS.get(module, [])]
 
 
 def copy_code(folder: Path) -> Path:
     """The files of this package that a logged model needs, as a package of their own."""
     package, source = folder / "stages", Path(__file__).parents[1]
     for name in CODE:
-        (package / name).parent.mkdir(parents=True)
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).parent.joinpath("__init__.py").touch()
         shutil.copy(source / name, package / name)
     (package / "__init__.py").touch()
@@ -128,10 +152,6 @@ def pin_requirements(packages: list[str]) -> list[str]:
         with suppress(PackageNotFoundError):
             pinned.append(f"{package}=={version(package)}")
     return pinned
-
-
-def find_model_uri(run: Run) -> str:
-    return f"models:/{run.data.tags['dvc.model_id']}"
 
 
 def has_model(run: Run) -> bool:

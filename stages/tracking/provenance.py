@@ -5,22 +5,22 @@ import platform
 import subprocess
 from pathlib import Path
 
-from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file
+from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file, stage_of
 from stages.shared.params import Data, read_section
 
 
 def describe_origin(name: str) -> dict[str, str]:
-    """DVC stage, experiment, revision, and the md5s of the data that a run of train@<name> reads."""
+    """DVC stage, experiment, revision, and the md5s of the data that a run reads."""
     raw = Path(read_section(Data).path)
     commit = os.environ.get("DVC_EXP_BASELINE_REV") or ask_git("rev-parse", "HEAD")
     outputs = [":!metrics", ":!dvc.lock"]  # DVC rewrites these while a stage runs
     return {
-        "dvc.stage": f"train@{name}",
+        "dvc.stage": stage_of(name),
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
         "dvc.baseline_rev": commit,
         "dvc.dirty": str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", *outputs))).lower(),
         "dvc.process": f"{platform.node()}:{os.getpid()}",
-        "mlflow.source.name": f"python -m stages.train {name}",
+        "mlflow.source.name": f"python -m stages.{stage_of(name).replace('@', ' ')}",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit,
         f"dvc.md5.{raw.as_posix()}": hash_file(raw),
@@ -29,7 +29,7 @@ def describe_origin(name: str) -> dict[str, str]:
 
 
 def hash_outputs(name: str) -> dict[str, str]:
-    """The two md5s that name a result of train@<name> in both worlds."""
+    """The two md5s that name a result in both worlds."""
     return {"dvc.model_md5": hash_file(model_file(name)), "dvc.metrics_md5": hash_file(metrics_file(name))}
 
 

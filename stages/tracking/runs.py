@@ -4,10 +4,9 @@ A run is written from the files that DVC owns, so it can be written again at any
 """
 
 import json
-import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,9 @@ import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from stages.shared.files import hash_file, metrics_file, model_file, read_json, scores_file
+from stages.shared.files import hash_file, metrics_file, model_file, read_json, scores_file, stage_of
 from stages.shared.params import Data, Fit, read_section
-from stages.tracking.connection import EXPERIMENT, connect
+from stages.tracking.connection import EXPERIMENT, connect, warn_of_lost_store
 from stages.tracking.models import has_model, log_model, make_schema
 from stages.tracking.provenance import describe_origin, hash_outputs
 
@@ -29,14 +28,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_run(name: str, title: str) -> Iterator[str]:
-    """The id of a run around a fit, so that its duration is true and a failing fit shows as FAILED.
+def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], None]]:
+    """A run around a fit, so that its duration is true and a failing fit shows as FAILED.
 
-    It stays RUNNING until `log_results`. Raises InputError if the store does not answer.
+    Yields what logs the stage's files, once they are written, with timings in seconds. If the store has stopped
+    answering by then, it warns: register logs the run later. Raises InputError if it does not answer at the start.
     """
     run_id = begin_run(name, title)
+
+    def log(timings: dict[str, float]) -> None:
+        with warn_of_lost_store(stage_of(name)):
+            log_results(run_id, name, title, timings)
+
     try:
-        yield run_id
+        yield log
     except BaseException:
         with suppress(MlflowException, OSError):
             mlflow.MlflowClient().set_terminated(run_id, "FAILED")
@@ -74,11 +79,10 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
 
 def describe_params(title: str, pipeline: "Pipeline") -> dict[str, Any]:
     """What the run shows as parameters: the model's name, all that its regressor has set, and what the fits share."""
-    from stages.model.estimators import find_regressor
+    from stages.model.estimators import get_settings
 
-    resolved = find_regressor(pipeline["estimator"]).get_params()
-    shown = {k: v for k, v in resolved.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
-    return {"model_name": title, **shown, **{f"fit.{k}": v for k, v in read_section(Fit).model_dump().items()}}
+    shared = read_section(Fit).model_dump()
+    return {"model_name": title, **get_settings(pipeline["estimator"]), **{f"fit.{k}": v for k, v in shared.items()}}
 
 
 def describe_dataset(pipeline: "Pipeline") -> DatasetInput:
@@ -91,10 +95,13 @@ def describe_dataset(pipeline: "Pipeline") -> DatasetInput:
 
 def find_run(name: str) -> Run | None:
     """The newest finished run of exactly the model and metrics that DVC has in the workspace."""
-    clauses = [f"tags.`{key}` = '{value}'" for key, value in hash_outputs(name).items()]
+    tags = {"dvc.stage": stage_of(name), **hash_outputs(name)}
+    clauses = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
     found = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
-        filter_string=" and ".join(["attributes.status = 'FINISHED'", f"tags.`dvc.stage` = 'train@{name}'", *clauses]),
+        filter_string=" and ".join(
+            ["attributes.status = 'FINISHED'", f"tags.`dvc.stage` = '{stage_of(name)}'", *clauses]
+        ),
         order_by=["attributes.start_time DESC"],
         max_results=20,
         output_format="list",

@@ -124,4 +124,35 @@ def test_faulty_dictionary_is_refused(tmp_path, text, words):
 
 
 def test_target_from_params_takes_the_place_of_the_dictionarys():
-    assert read_dictionary("data/dictionary.yaml", "LotArea")["target"] == "LotArea"
+    assert read_dictionary("data/dictionary.yaml", "MiscVal")["target"] == "MiscVal"
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("{over: [size]}", "over"),
+        ("{over: [size, a]}", "over"),
+        ("{over: size}", "over"),
+        ("{over: 5}", "over"),
+        ("{sum: 5}", "sum"),
+        ("{sum: []}", "sum"),
+        ("{}", "one operation"),
+        ("{sum: [size], positive: size}", "one operation"),
+        ("{cube: size}", "cube: unknown key"),
+        ("5", "derived.new"),
+        ("{is: [size, 1]}", "size is not a column with levels"),
+        ("{is: place}", "is"),
+        ("{mean: [size, size]}", "size is not a column with levels"),
+        ("{mean: [later, place]}", "later is not a number, ordinal or nominal above it"),
+        ("{sum: [y]}", "y is not a number, ordinal or nominal above it"),
+    ],
+)
+def test_faulty_formula_is_refused(tmp_path, formula, words):
+    path = tmp_path / "dictionary.yaml"
+    path.write_text(
+        "target: y\ncolumns: {y: {type: number}, size: {type: number}, place: {type: category}}\n"
+        f"derived:\n  new: {formula}\n  later: {{sum: [size]}}\n"
+    )
+    with pytest.raises(InputError, match=words) as error:
+        read_dictionary(str(path))
+    assert len(str(error.value).splitlines()) == 1

@@ -40,8 +40,8 @@ def test_categorical_and_text_columns_encode_alike(encoder, houses):
 
 
 def test_ordinal_is_its_place_on_the_scale_and_absent_is_zero(encoder, houses):
-    rows = houses.head(2).assign(BsmtQual=["Ex", None])
-    assert encode(encoder, rows)["BsmtQual"].tolist() == [5, 0]
+    rows = houses.head(2).assign(BsmtCond=["Ex", None])
+    assert encode(encoder, rows)["BsmtCond"].tolist() == [5, 0]
 
 
 def test_missing_number_takes_the_median_of_its_group(encoder, houses):
@@ -139,3 +139,44 @@ def test_values_beyond_the_training_rows_are_drawn_in():
     X = np.arange(0.0, 101.0).reshape(-1, 1)
     unskewed = LogSkewed(margin=0.25).fit(X)
     assert unskewed.transform(np.array([[1e12], [-1e12], [110.0]])).ravel().tolist() == [125, -25, 110]
+
+
+TABLE = pd.DataFrame({"y": 1.0, "size": [1.0, 2, 3, 4], "place": ["a", "a", "b", None]})
+COLUMNS = {"y": {"type": "number"}, "size": {"type": "number"}, "place": {"type": "category", "rare": 1}}
+
+
+def encode_derived(derived, rows=TABLE):
+    encoder = Encoder({"target": "y", "columns": COLUMNS, "derived": derived}).fit(TABLE)
+    return pd.DataFrame(encoder.transform(rows), columns=encoder.get_feature_names_out())
+
+
+def test_over_counts_from_a_value_on():
+    assert encode_derived({"much": {"over": ["size", 2.5]}})["much"].tolist() == [0, 0, 0.5, 1.5]
+
+
+def test_is_one_for_its_level_alone():
+    X = encode_derived({"at_a": {"is": ["place", "a"]}}, TABLE.assign(place=["a", "b", "elsewhere", None]))
+    assert X["at_a"].tolist() == [1, 0, 0, 0]
+
+
+def test_mean_may_rest_on_derived_columns():
+    derived = {
+        "square": {"product": ["size", "size"]},
+        "usual": {"mean": ["square", "place"]},
+        "above": {"difference": ["square", "usual"]},
+        "usual_above": {"mean": ["above", "place"]},
+    }
+    X = encode_derived(derived)
+    assert X["usual"].tolist() == pytest.approx([2.5, 2.5, 9, 7.5])
+    assert X["usual_above"].tolist() == pytest.approx([0, 0, 0, 2.125])
+
+
+def test_features_of_absurd_numbers_stay_in_the_range_of_single_precision():
+    derived = {"square": {"product": ["size", "size"]}, "cube": {"product": ["square", "size"]}}
+    assert np.isfinite(encode_derived(derived, TABLE.assign(size=1e15))).all(axis=None)
+
+
+def test_column_that_is_no_feature_is_there_to_derive_from():
+    columns = {**COLUMNS, "size": {"type": "number", "feature": False}}
+    encoder = Encoder({"target": "y", "columns": columns, "derived": {"more": {"over": ["size", 2]}}}).fit(TABLE)
+    assert list(encoder.get_feature_names_out()) == ["more", "place=b"]

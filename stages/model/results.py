@@ -1,0 +1,92 @@
+"""What a candidate reads and leaves behind: prepared tables in; model, metrics and tables of predictions out."""
+
+import time
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from stages.model.metrics import Scores, bootstrap_intervals, rmse, score_predictions
+from stages.shared.cli import InputError
+from stages.shared.files import PREPARED, hash_file, metrics_file, model_file, scores_file, write_json, write_whole
+
+Parts = dict[str, np.ndarray]  # of the training and the test rows
+PARTS = ("train", "test")
+SAMPLE = 10_000  # rows that are enough for a predict time or a learning curve
+
+
+def read_table(name: str) -> pd.DataFrame:
+    """One of the tables that prepare wrote. Raises InputError if it has not run."""
+    try:
+        return pd.read_parquet(PREPARED / f"{name}.parquet")
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file; run `dvc repro prepare` first") from None
+
+
+def read_targets() -> Parts:
+    """The target of both parts, each (n_rows,)."""
+    return {part: read_table(f"y_{part}")["target"].to_numpy() for part in PARTS}
+
+
+def read_features(part: str) -> np.ndarray:
+    """Encoded rows, float32 (n_rows, n_features)."""
+    return read_table(f"X_{part}").to_numpy()
+
+
+def score_parts(target: Parts, predicted: Parts, seed: int, title: str) -> Scores:
+    """Every metric on training and test rows, and intervals on the test rows.
+
+    Raises InputError if a prediction is not finite, or if the model is no better than the median of the training
+    rows said every time.
+    """
+    if not all(np.isfinite(values).all() for values in predicted.values()):
+        raise InputError(f"{title} predicts numbers that are not finite; look at its section of params.yaml")
+    scores: Scores = {"model": title}
+    for part in PARTS:
+        scores |= score_predictions(target[part], predicted[part], part)
+    median = float(rmse(target["test"], np.full(len(target["test"]), np.median(target["train"]))))
+    if not scores["test_rmse"] < median:
+        raise InputError(
+            f"{title} is no better than the median of the training rows: test RMSE {scores['test_rmse']:,.0f} "
+            f"against {median:,.0f}; look at its section of params.yaml"
+        )
+    return scores | bootstrap_intervals(target["test"], predicted["test"], "test", seed)
+
+
+def tabulate_predictions(part: str, predicted: np.ndarray) -> pd.DataFrame:
+    """Id, actual value, prediction and residual of each row of a part."""
+    actual = read_table(f"y_{part}")["target"]
+    table = pd.DataFrame({"actual": actual, "predicted": predicted, "residual": actual - predicted})
+    return table.rename_axis(actual.index.name or "row").reset_index()
+
+
+def write_results(name: str, pipeline: Pipeline, scores: Scores, tables: dict[str, pd.DataFrame]) -> None:
+    """Model, metrics and tables, each whole or not at all. Eight digits are the same on every processor.
+
+    The model's md5 stands beside the tables, so that a stage that depends on them depends on the model too: it cannot
+    depend on the folder of the models, since it writes one of them.
+    """
+    with write_whole(model_file(name)) as part:
+        joblib.dump(pipeline, part)
+    with write_whole(scores_file(name, "").parent) as folder:
+        folder.mkdir()
+        for kind, table in tables.items():
+            table.to_csv(folder / f"{kind}.csv", index=False, float_format="%.8g")
+        folder.joinpath("model.md5").write_text(hash_file(model_file(name)) + "\n")
+    write_json(metrics_file(name), scores)
+
+
+def time_pipeline(pipeline: Pipeline) -> float:
+    """Seconds from a raw row to its prediction, when many come at once."""
+    rows = read_table("rows_test").head(SAMPLE)
+    started = time.perf_counter()
+    pipeline.predict(rows)
+    return (time.perf_counter() - started) / len(rows)
+
+
+def describe_scores(name: str, scores: Scores) -> str:
+    return (
+        f"{name}: on the test rows RMSE {scores['test_rmse']:,.6g}, MAE {scores['test_mae']:,.6g}, "
+        f"R² {scores['test_r2']:.4f}"
+    )

@@ -1,0 +1,101 @@
+"""Cross-validation on tables small enough to follow: every row predicted by a fold that has not seen it."""
+
+import os
+import signal
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+
+from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.model.folds import draw_folds, fit_folds, predict_folds, score_folds, start_aside
+from stages.model.metrics import rmse
+from stages.model.plots import trace_learning
+from stages.shared.params import Fit
+from stages.table.encoder import Encoder
+
+FIT = Fit(log_target=True, cv_folds=4, threads=1, seed=1)
+
+
+@pytest.fixture
+def table():
+    size = np.arange(1.0, 41.0)
+    return pd.DataFrame({"size": size}), 1000 * size
+
+
+def make_estimator(name, **section):
+    return build_estimator(build_regressor(name, section, 1, 1), MODELS[name], log_target=False)
+
+
+def test_every_row_is_predicted_once_and_scored(table):
+    rows, target = table
+    pipelines = fit_folds(Encoder({"target": "y"}), make_estimator("linear"), rows, target, FIT)
+    predicted = predict_folds(pipelines, rows, FIT)
+    assert predicted == pytest.approx(target, rel=0.5)
+    scores = score_folds(target, predicted)
+    assert scores["cv_rmse"] == pytest.approx(float(rmse(target, predicted)), abs=0.01)
+    assert sorted(np.concatenate([held_out for _, held_out in draw_folds(40, FIT)])) == list(range(40))
+
+
+def test_encoder_of_a_fold_never_sees_the_rows_held_out(table):
+    rows, target = table
+    seen = []
+
+    class Spy(Encoder):
+        def fit(self, rows, y=None):
+            seen.append(set(rows.index))
+            return super().fit(rows, y)
+
+    fit_folds(Spy({"target": "y"}), make_estimator("linear"), rows, target, FIT)
+    assert seen == [set(fitted) for fitted, _ in draw_folds(40, FIT)]
+    assert all(not fitted & set(held_out) for fitted, (_, held_out) in zip(seen, draw_folds(40, FIT), strict=True))
+
+
+@pytest.mark.parametrize("name", ["gradient_boosting", "xgboost", "lightgbm"])
+def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
+    rows, target = table
+    estimator = build_estimator(build_regressor(name, {"n_estimators": 80}, 1, 1), MODELS[name], log_target=True)
+    encoder = Encoder({"target": "y"})
+    pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)]).fit(rows, target)
+    expected = rmse(target, pipeline.predict(rows))
+    curve = trace_learning(pipeline["estimator"], {"validation": (encoder.transform(rows), target)})
+    assert curve["iteration"].is_monotonic_increasing
+    assert len(curve) == 25
+    assert curve.iloc[-1][["iteration", "rmse"]].tolist() == [80, pytest.approx(expected, abs=0.01)]
+
+
+def test_work_aside_gives_its_result_and_a_failure_is_not_silent():
+    assert start_aside(sum, [1, 2]).result() == 3
+    with pytest.raises(ValueError, match="no number"):
+        start_aside(int, "no number").result()
+
+
+def start_and_die(send):
+    future = start_aside(os.getpid)
+    send.send(future.result())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_work_aside_ends_with_its_process_however_that_ends():
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe()
+    process = context.Process(target=start_and_die, args=(send,))
+    process.start()
+    pid = receive.recv()
+    process.join()
+    child = [p for p in psutil.process_iter(["pid"]) if p.pid == pid]
+    gone, _ = psutil.wait_procs(child, timeout=60)
+    assert len(gone) == len(child)
+
+
+def test_coefficients_of_a_fold_are_rounded(table):
+    rows, target = table
+    (first, *_) = fit_folds(Encoder({"target": "y"}), make_estimator("linear"), rows, target, FIT)
+    regressor = first["estimator"]["regressor"]
+    assert isinstance(regressor, LinearRegression)
+    assert not hasattr(regressor, "singular_")
