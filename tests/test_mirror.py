@@ -62,7 +62,7 @@ def test_the_lines_that_show_prints_bring_the_bytes_back(origin, tmp_path):
 def test_clone_and_pull_rebuild_equal_runs_without_training(origin, clone):
     printed = clone.run("dvc", "repro").stdout
     assert "python -m stages.train" not in printed
-    assert printed.count("logged from DVC's files") == 2
+    assert printed.count("logged from DVC's files") == 3
     originals, rebuilt = ({run.info.run_name: run for run in find_runs(p)} for p in (origin, clone))
     assert {n: compare(r) for n, r in originals.items()} == {n: compare(r) for n, r in rebuilt.items()}
     assert all(run.data.tags["dvc.rebuilt"] == "true" for run in rebuilt.values())
@@ -78,7 +78,7 @@ def test_lost_store_is_rebuilt(clone):
     (clone.root / "mlflow.db").unlink()
     shutil.rmtree(clone.root / "mlruns")
     clone.run("dvc", "repro")
-    assert len(find_runs(clone)) == 2
+    assert len(find_runs(clone)) == 3
     assert production_of(clone) == 1
 
 
@@ -130,4 +130,4 @@ def test_jobs_side_by_side_on_a_fresh_store_give_the_same_lock(origin, tmp_path)
     project.run("make", "repro", "JOBS=2")
     assert done
     assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()
-    assert len(find_runs(project)) == 2
+    assert len(find_runs(project)) == 3

@@ -104,7 +104,7 @@ def test_production_whose_files_are_gone_is_replaced(clone):
     clone.run("dvc", "repro")
     shutil.rmtree(clone.root / "mlruns")
     printed = clone.run("dvc", "repro").stdout
-    assert printed.count("logged from DVC's files") == 2
+    assert printed.count("logged from DVC's files") == 3
     assert production_of(clone) == 2
 
 
