@@ -139,11 +139,11 @@ def list_limits(dictionary: dict[str, Any]) -> str:
 def tabulate_worst(predictions: pd.DataFrame) -> str:
     """The test rows with the largest absolute residuals. Columns: id, actual, predicted, residual."""
     order = predictions["residual"].abs().sort_values(ascending=False, kind="stable").index
-    header = [predictions.columns[0], "actual", "predicted", "actual - predicted"]
-    return format_table(
-        [[i, f"{a:,.0f}", f"{p:,.0f}", f"{r:+,.0f}"] for i, a, p, r in predictions.loc[order].head(WORST).to_numpy()],
-        header,
-    )
+    worst = predictions.loc[order].head(WORST).itertuples(index=False)
+    lines = [
+        [row_id, f"{actual:,.0f}", f"{said:,.0f}", f"{residual:+,.0f}"] for row_id, actual, said, residual in worst
+    ]
+    return format_table(lines, [predictions.columns[0], "actual", "predicted", "actual - predicted"])
 
 
 def tabulate_metrics(report: Scores) -> str:
