@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from stages.model.blend import Blend, choose_weights, mean_of
-from stages.model.estimators import require_model
+from stages.model.estimators import require_model, round_estimator
 from stages.model.folds import draw_folds, score_folds
 from stages.model.results import (
     PARTS,
@@ -46,12 +47,15 @@ def validate(target: np.ndarray, predicted: np.ndarray, within: float, fit: Fit)
     return choose_weights(y, columns, within), nested
 
 
-def compose(weights: dict[str, float], log_target: bool) -> Pipeline:
-    """One pipeline from raw rows to the target, in which the encoder runs once for all members."""
+def compose(weights: dict[str, float], target: np.ndarray, log_target: bool) -> Pipeline:
+    """One pipeline from raw rows to the target, in which the encoder runs once for all members.
+
+    The members are fitted again, to the same numbers: a tree that is loaded and written again has other bytes.
+    """
     pipelines = {name: joblib.load(model_file(name)) for name in weights}
-    fitted = [pipeline["estimator"] for pipeline in pipelines.values()]
-    members = [(name, clone(estimator)) for name, estimator in zip(weights, fitted, strict=True)]
-    blend = Blend(members, list(weights.values()), log_target).take(fitted)
+    members = [(name, clone(pipeline["estimator"])) for name, pipeline in pipelines.items()]
+    blend = Blend(members, list(weights.values()), log_target).fit(read_features("train"), target)
+    round_estimator(blend)
     return Pipeline([("encoder", next(iter(pipelines.values()))["encoder"]), ("estimator", blend)])
 
 
@@ -74,7 +78,8 @@ def blend(names: list[str]) -> None:
     from stages.tracking.runs import open_run
 
     with open_run("blend", TITLE) as log_results:
-        pipeline = compose(chosen, fit.log_target)
+        with threadpool_limits(fit.threads):
+            pipeline = compose(chosen, target["train"], fit.log_target)
         predicted = {part: pipeline["estimator"].predict(read_features(part)) for part in PARTS}
         scores = score_parts(target, predicted, fit.seed, TITLE) | validated
         tables |= {

@@ -4,6 +4,8 @@ Reads   params.yaml (register.metric, register.refit, data, fit), metrics/, mode
 Writes  models/champion, metrics/champion.json, its model card metrics/champion.md, and plots/ for `dvc plots`
 """
 
+import shutil
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -63,9 +65,11 @@ def main() -> None:
     ranked = rank_models(scores, settings.metric)
     report = {"name": ranked[0], **scores[ranked[0]], "chosen_by": settings.metric, "ranking": ranked}
     report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
-    pipeline = joblib.load(model_file(ranked[0]))
     with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
-        joblib.dump(refit_pipeline(pipeline) if settings.refit else pipeline, part)
+        if settings.refit:
+            joblib.dump(refit_pipeline(joblib.load(model_file(ranked[0]))), part)
+        else:
+            shutil.copyfile(model_file(ranked[0]), part)
     with write_whole(plot_file("").parent) as folder:
         folder.mkdir()
         for kind, table in tabulate_plots(ranked, scores).items():

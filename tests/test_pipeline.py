@@ -97,10 +97,12 @@ def test_model_card_says_how_good_where_wrong_and_how_to_get_it_again(whole_proj
     champion = json.loads((whole_project.root / "metrics/champion.json").read_text())
     card = (whole_project.root / "metrics/champion.md").read_text()
     assert f"Test RMSE {champion['test_rmse']:,.0f} dollars" in card
-    predictions = pd.read_csv(whole_project.root / "scores" / champion["name"] / "predictions.csv", index_col="Id")
+    predictions = pd.read_csv(
+        whole_project.root / "scores/models" / champion["name"] / "predictions.csv", index_col="Id"
+    )
     worst = predictions["residual"].abs().nlargest(10)
     assert all(f"| {row_id} |" in card for row_id in worst.index)
-    md5 = hashlib.md5((whole_project.root / "models" / champion["name"]).read_bytes()).hexdigest()
+    md5 = hashlib.md5((whole_project.root / "models/champion").read_bytes()).hexdigest()
     assert md5 in card
     mlflow.set_tracking_uri(whole_project.store)
     (version,) = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")

@@ -19,6 +19,7 @@ from stages.shared.files import require_file
 from stages.tracking.store import OWN_DATABASE, ROOT, find_database, find_uri, lock_store, show_uri
 
 EXPERIMENT = "House-Prices-Regression"
+BEGUN = {"experiments", "runs", "metrics", "alembic_version"}  # tables that MLflow makes first
 PATIENCE = 10  # seconds that a server has for its first answer
 LIBRARIES = ("sqlalchemy", "alembic", "google.protobuf")  # whose exceptions have no base that is imported anyway
 
@@ -114,10 +115,7 @@ def check_database(database: Path) -> None:
         raise InputError(f"{database}: not a database of MLflow's ({error})") from None
     if not begun:
         return
-    from mlflow.store.db.base_sql_model import Base
-    from mlflow.store.tracking.dbmodels import models  # noqa: F401 - fills in Base
-
-    if not tables <= {*Base.metadata.tables, "alembic_version", "sqlite_sequence"}:
+    if tables and not tables & BEGUN:
         raise InputError(f"{database}: a database of something else, with the tables {', '.join(sorted(tables)[:5])}")
     if database == OWN_DATABASE:
         database.unlink()

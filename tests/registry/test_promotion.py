@@ -11,7 +11,7 @@ from stages.registry.promotion import decide
 from stages.shared.params import Register
 from tests.conftest import find_versions, production_of
 
-SETTINGS = Register(metric="test_rmse", min_test_r2=0.85, min_gain=0.0, promote="better")
+SETTINGS = Register(metric="test_rmse", min_test_r2=0.85, min_gain=0.0, promote="better", refit=True)
 SCORES = {"test_rmse": 20_000.0, "test_r2": 0.93}
 
 
