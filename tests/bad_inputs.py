@@ -460,20 +460,38 @@ COMMANDS = {
         ["houses.csv", "--output"],
         [*PREDICT, "--colour"],
         [*PREDICT, "second.csv"],
-        *(["houses.csv", "--output", name] for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "out.csv/")),
+        *(
+            ["houses.csv", "--output", name]
+            for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "out.csv/")
+        ),
         *(["houses.csv", "--output", name] for name in ("houses.csv", "./houses.csv", "folder/../houses.csv")),
-        *(["houses.csv", "--output", name] for name in ("file.txt/out.csv", "/proc/out.csv", f"{LONG}.csv", "nul\0.csv")),
+        *(
+            ["houses.csv", "--output", name]
+            for name in ("file.txt/out.csv", "/proc/out.csv", f"{LONG}.csv", "nul\0.csv")
+        ),
         *(["houses.csv", "--output", name] for name in ("s3://bucket/out.csv", "loop.csv", "loop.csv/out.csv")),
-        *(["houses.csv", "--output", name] for name in ("fifo.csv", "folder.csv", "link.csv", "hard.csv", "\ud800.csv")),
+        *(
+            ["houses.csv", "--output", name]
+            for name in ("fifo.csv", "folder.csv", "link.csv", "hard.csv", "\ud800.csv")
+        ),
         ["q.rejects.csv", "--output", "q.csv", "--skip-bad"],
         ["w.marks.csv", "--output", "w.csv"],
         ["q.rejects.csv", "--output", "q.parquet"],
         *([place, *OUT] for place in PLACES),
-        *([*PREDICT, "--model", name] for name in ("models/nothing", "params.yaml", "./params.yaml", "models/", "./fifo")),
+        *(
+            [*PREDICT, "--model", name]
+            for name in ("models/nothing", "params.yaml", "./params.yaml", "models/", "./fifo")
+        ),
         *([*PREDICT, "--model", name] for name in ("models/unknown", "models/foreign", f"models/{LONG}", "/dev/zero")),
-        *([*PREDICT, "--model", name] for name in ("99", "@nobody", "", "-1", "Staging", "Nowhere", "models:/Nothing/1")),
+        *(
+            [*PREDICT, "--model", name]
+            for name in ("99", "@nobody", "", "-1", "Staging", "Nowhere", "models:/Nothing/1")
+        ),
         *([*PREDICT, "--model", name] for name in ("models:/", "runs:/nothing/model", "s3://bucket/model", LONG, "\0")),
-        *([*PREDICT, "--model", name] for name in ("http://127.0.0.1:9/model", "file:///nowhere", "models:/x/y/z", "a b")),
+        *(
+            [*PREDICT, "--model", name]
+            for name in ("http://127.0.0.1:9/model", "file:///nowhere", "models:/x/y/z", "a b")
+        ),
     ],
     "serve": [
         ["extra"],
@@ -582,4 +600,12 @@ CSV_BODIES = {
     "one line of 5 MB": b"a" * 5_000_000,
 }
 CONTENT_TYPES = ["", "text/plain", "application/xml", "application/vnd.apache.parquet", "json", "*/*", "text/csvx", "é"]
-ADDRESSES = [("GET", "/invocations"), ("PUT", "/invocations"), ("DELETE", "/ping"), ("GET", "/nowhere"), ("POST", "/"), ("GET", "/../etc/passwd"), ("GET", "/" + LONG)]
+ADDRESSES = [
+    ("GET", "/invocations"),
+    ("PUT", "/invocations"),
+    ("DELETE", "/ping"),
+    ("GET", "/nowhere"),
+    ("POST", "/"),
+    ("GET", "/../etc/passwd"),
+    ("GET", "/" + LONG),
+]

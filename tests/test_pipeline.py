@@ -101,7 +101,7 @@ def test_model_card_says_how_good_where_wrong_and_how_to_get_it_again(whole_proj
         whole_project.root / "scores/models" / champion["name"] / "predictions.csv", index_col="Id"
     )
     worst = predictions["residual"].abs().nlargest(10)
-    assert all(f"| {row_id} |" in card for row_id in worst.index)
+    assert all(f"| {row_id} " in card for row_id in worst.index)
     md5 = hashlib.md5((whole_project.root / "models/champion").read_bytes()).hexdigest()
     assert md5 in card
     mlflow.set_tracking_uri(whole_project.store)
