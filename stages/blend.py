@@ -4,7 +4,6 @@ Reads   params.yaml (blend, fit), scores/models/ (the out-of-fold predictions), 
 Writes  models/blend (raw rows in, the target out), metrics/blend.json, scores/blend/, one MLflow run
 """
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
@@ -17,6 +16,7 @@ from stages.model.folds import draw_folds, score_folds
 from stages.model.results import (
     PARTS,
     describe_scores,
+    load_object,
     read_features,
     read_targets,
     score_parts,
@@ -52,7 +52,7 @@ def compose(weights: dict[str, float], target: np.ndarray, log_target: bool) -> 
 
     The members are fitted again, to the same numbers: a tree that is loaded and written again has other bytes.
     """
-    pipelines = {name: joblib.load(model_file(name)) for name in weights}
+    pipelines = {name: load_object(model_file(name)) for name in weights}
     members = [(name, clone(pipeline["estimator"])) for name, pipeline in pipelines.items()]
     blend = Blend(members, list(weights.values()), log_target).fit(read_features("train"), target)
     round_estimator(blend)

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.model.estimators import round_estimator
 from stages.model.metrics import Scores, estimate_win_rate, find_metric
-from stages.model.results import PARTS, read_table, read_targets
+from stages.model.results import PARTS, load_object, read_table, read_targets
 from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
@@ -67,7 +67,7 @@ def main() -> None:
     report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
     with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
         if settings.refit:
-            joblib.dump(refit_pipeline(joblib.load(model_file(ranked[0]))), part)
+            joblib.dump(refit_pipeline(load_object(model_file(ranked[0]))), part)
         else:
             shutil.copyfile(model_file(ranked[0]), part)
     with write_whole(plot_file("").parent) as folder:

@@ -206,8 +206,8 @@ def find_paths(source: str, output: str) -> tuple[Path, Path, Path]:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise InputError(f"--output {output}: must be a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"--output {output[:200]}: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"--output {output[:200]!r}: {getattr(error, 'strerror', None) or error}") from None
     return paths
 
 

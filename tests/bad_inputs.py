@@ -69,7 +69,7 @@ CSV_FILES = {
     "UTF-16 without a mark": lambda table: as_csv(table).encode("utf-16-le"),
     "UTF-32": lambda table: as_csv(table).encode("utf-32"),
     "latin-1": lambda table: as_csv(table.assign(Street="Caf\xe9")).encode("latin-1"),
-    "latin-1 header": lambda table: as_csv(table.assign(**{"Caf\xe9": 1})).encode("latin-1"),
+    "latin-1 header": lambda table: as_csv(table.assign(Café=1)).encode("latin-1"),
     "another table": b"a,b\n1,2\n",
     "semicolons": lambda table: table.to_csv(index=False, sep=";"),
     "tabs": lambda table: table.to_csv(index=False, sep="\t"),
@@ -92,7 +92,7 @@ CSV_FILES = {
     "a long name": (LONG * 10 + "\n1\n").encode(),
     "HTML": b"<!DOCTYPE html>\n<html><body>404, not found</body></html>\n",
     "JSON": b'{"Id": 1, "LotArea": 2}\n',
-    "Parquet in a .csv": lambda table: to_parquet(table),
+    "Parquet in a .csv": lambda table: to_parquet(table),  # noqa: PLW0108 - it is defined below
     "a zip": b"PK\x03\x04" + bytes(100),
     "a gzip": b"\x1f\x8b\x08\0" + bytes(100),
 }
@@ -127,7 +127,7 @@ def twice(table: pd.DataFrame) -> bytes:
 PARQUET_FILES = {
     "empty": b"",
     "no Parquet": b"PAR1 not really PAR1",
-    "CSV in a .parquet": lambda table: as_csv(table),
+    "CSV in a .parquet": as_csv,
     "cut short": lambda table: to_parquet(table)[:-100],
     "its middle gone": lambda table: to_parquet(table)[:200] + to_parquet(table)[-3000:],
     "its start zeroed": lambda table: bytes(400) + to_parquet(table)[400:],

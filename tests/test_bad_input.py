@@ -26,7 +26,7 @@ import yaml
 from stages.model.estimators import MODELS, build_estimator, build_regressor
 from stages.predict import predict_file
 from stages.shared.cli import InputError
-from stages.shared.files import hash_file, read_yaml
+from stages.shared.files import hash_file
 from stages.shared.params import Blend, Data, Fit, Register, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary

@@ -1,27 +1,50 @@
 """What a candidate reads and leaves behind: prepared tables in; model, metrics and tables of predictions out."""
 
+import pickle
 import time
+from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.pipeline import Pipeline
 
 from stages.model.metrics import Scores, bootstrap_intervals, rmse, score_predictions
 from stages.shared.cli import InputError
-from stages.shared.files import PREPARED, hash_file, metrics_file, model_file, scores_file, write_json, write_whole
+from stages.shared.files import (
+    PREPARED,
+    hash_file,
+    metrics_file,
+    model_file,
+    require_file,
+    scores_file,
+    write_json,
+    write_whole,
+)
 
 Parts = dict[str, np.ndarray]  # of the training and the test rows
+DAMAGED = (pickle.UnpicklingError, AttributeError, EOFError, ImportError, LookupError, OSError, TypeError, ValueError)
 PARTS = ("train", "test")
 SAMPLE = 10_000  # rows that are enough for a predict time or a learning curve
 
 
 def read_table(name: str) -> pd.DataFrame:
     """One of the tables that prepare wrote. Raises InputError if it has not run."""
+    path = PREPARED / f"{name}.parquet"
     try:
-        return pd.read_parquet(PREPARED / f"{name}.parquet")
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: no such file; run `dvc repro prepare` first") from None
+        return pd.read_parquet(require_file(path))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not what prepare writes: {str(error)[:200]}; run `dvc checkout`") from None
+
+
+def load_object(path: Path) -> Any:
+    """An encoder or a model that a stage wrote. Raises InputError if it is missing or damaged."""
+    try:
+        return joblib.load(require_file(path))
+    except DAMAGED as error:
+        raise InputError(f"{path}: not what a stage writes: {str(error)[:200]!r}; run `dvc checkout`") from None
 
 
 def read_targets() -> Parts:
