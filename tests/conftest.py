@@ -36,7 +36,7 @@ OPEN_FAULTS = set(json.loads(Path(__file__).with_name("open_faults.json").read_t
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid in OPEN_FAULTS:
-            item.add_marker(pytest.mark.xfail(reason="a bad input that is not refused in one line yet"))
+            item.add_marker(pytest.mark.xfail(strict=True, reason="a bad input that is not refused in one line yet"))
         item.add_marker(pytest.mark.xdist_group(SHARING.get(item.path.stem, item.path.stem)))
 
 
