@@ -61,7 +61,7 @@ def wait_until_up(process: subprocess.Popen[bytes], address: str) -> None:
         try:
             if requests.get(f"{address}/health", timeout=2).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             continue
 
 

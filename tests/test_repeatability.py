@@ -50,7 +50,8 @@ def test_a_model_has_the_same_bytes_on_every_processor(prepared, name):
 
 
 def test_blend_and_champion_have_the_same_bytes_on_every_processor(prepared):
-    """After the tests above, whose models they take."""
+    for name in NAMES:
+        prepared.stage("train", name)
     for stage in ("blend", "champion"):
         written = run_on_each(prepared, stage, "--models", *NAMES)
         assert f"models/{stage}" in written["with AVX2"]
