@@ -4,14 +4,13 @@ Reads   params.yaml (blend, fit), scores/models/ (the out-of-fold predictions), 
 Writes  models/blend (raw rows in, the target out), metrics/blend.json, scores/blend/, one MLflow run
 """
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from stages.model.blend import Blend, choose_weights, mean_of
-from stages.model.estimators import require_model
+from stages.model.estimators import require_model, require_models
 from stages.model.folds import draw_folds, score_folds
 from stages.model.results import (
     PARTS,
@@ -25,7 +24,7 @@ from stages.model.results import (
 )
 from stages.shared import params
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import model_file, scores_file
+from stages.shared.files import model_file, read_pickle, read_rows, scores_file
 from stages.shared.params import Fit, read_section
 
 TITLE = "Blend"
@@ -48,7 +47,7 @@ def validate(target: np.ndarray, predicted: np.ndarray, within: float, fit: Fit)
 
 def compose(weights: dict[str, float], log_target: bool) -> Pipeline:
     """One pipeline from raw rows to the target, in which the encoder runs once for all members."""
-    pipelines = {name: joblib.load(model_file(name)) for name in weights}
+    pipelines = {name: read_pickle(model_file(name)) for name in weights}
     fitted = [pipeline["estimator"] for pipeline in pipelines.values()]
     members = [(name, clone(estimator)) for name, estimator in zip(weights, fitted, strict=True)]
     blend = Blend(members, list(weights.values()), log_target).take(fitted)
@@ -65,7 +64,7 @@ def blend(names: list[str]) -> None:
     fit, settings, target = read_section(Fit), read_section(params.Blend), read_targets()
     weights, validated, tables = np.full(len(names), 1 / len(names)), {}, {}
     if fit.cv_folds:
-        columns = [pd.read_csv(scores_file(name, "out_of_fold"))["predicted"] for name in names]
+        columns = [read_rows(scores_file(name, "out_of_fold"))["predicted"] for name in names]
         weights, nested = validate(target["train"], np.array(columns), settings.within, fit)
         validated = score_folds(target["train"], nested)
         tables["out_of_fold"] = tabulate_predictions("train", nested)
@@ -91,7 +90,7 @@ def blend(names: list[str]) -> None:
 def main() -> None:
     parser = make_parser("blend", __doc__, "--models ridge xgboost")
     parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists")
-    blend(parser.parse_args().models)
+    blend(require_models(parser.parse_args().models))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,23 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from stages.model.estimators import round_estimator
+from stages.model.estimators import require_models, round_estimator
 from stages.model.metrics import Scores, estimate_win_rate, find_metric
 from stages.model.results import PARTS, read_table, read_targets
 from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CARD, CHAMPION, model_file, plot_file, scores_file, write_json, write_whole
+from stages.shared.files import (
+    CARD,
+    CHAMPION,
+    model_file,
+    plot_file,
+    read_pickle,
+    read_rows,
+    scores_file,
+    write_json,
+    write_whole,
+)
 from stages.shared.params import Fit, Register, read_section
 
 MOST_POINTS = 5000  # of a model, in a plot
@@ -27,7 +37,7 @@ def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
     """The runner-up, and the share of resamples of the test rows in which the champion beats it."""
     if len(ranked) < 2:
         return {}
-    first, second = (pd.read_csv(scores_file(name, "predictions")) for name in ranked[:2])
+    first, second = (read_rows(scores_file(name, "predictions")) for name in ranked[:2])
     arrays = first["actual"].to_numpy(), first["predicted"].to_numpy(), second["predicted"].to_numpy()
     return {"runner_up": ranked[1], "win_rate": estimate_win_rate(*arrays, metric, seed)}
 
@@ -46,7 +56,7 @@ def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd
     """One table for each plot, with all models in the order of the leaderboard."""
     tables = {
         kind: pd.concat(
-            [pd.read_csv(scores_file(n, kind)).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked]
+            [read_rows(scores_file(n, kind)).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked]
         )
         for kind in ("predictions", "features", "learning")
     }
@@ -59,11 +69,11 @@ def main() -> None:
     parser = make_parser("champion", __doc__, "--models ridge xgboost")
     parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists; the blend joins them")
     settings, fit = read_section(Register), read_section(Fit)
-    scores = read_scores([*parser.parse_args().models, "blend"])
+    scores = read_scores([*require_models(parser.parse_args().models), "blend"])
     ranked = rank_models(scores, settings.metric)
     report = {"name": ranked[0], **scores[ranked[0]], "chosen_by": settings.metric, "ranking": ranked}
     report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
-    pipeline = joblib.load(model_file(ranked[0]))
+    pipeline = read_pickle(model_file(ranked[0]))
     with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
         joblib.dump(refit_pipeline(pipeline) if settings.refit else pipeline, part)
     with write_whole(plot_file("").parent) as folder:

@@ -9,7 +9,17 @@ from sklearn.pipeline import Pipeline
 
 from stages.model.metrics import Scores, bootstrap_intervals, rmse, score_predictions
 from stages.shared.cli import InputError
-from stages.shared.files import PREPARED, hash_file, metrics_file, model_file, scores_file, write_json, write_whole
+from stages.shared.files import (
+    DAMAGED,
+    PREPARED,
+    describe_damage,
+    hash_file,
+    metrics_file,
+    model_file,
+    scores_file,
+    write_json,
+    write_whole,
+)
 
 Parts = dict[str, np.ndarray]  # of the training and the test rows
 PARTS = ("train", "test")
@@ -17,11 +27,14 @@ SAMPLE = 10_000  # rows that are enough for a predict time or a learning curve
 
 
 def read_table(name: str) -> pd.DataFrame:
-    """One of the tables that prepare wrote. Raises InputError if it has not run."""
+    """One of the tables that prepare wrote. Raises InputError if it has not run, or if the table is damaged."""
+    path = PREPARED / f"{name}.parquet"
+    if not path.exists():
+        raise InputError(f"{path}: no such file; run `dvc repro prepare` first")
     try:
-        return pd.read_parquet(PREPARED / f"{name}.parquet")
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: no such file; run `dvc repro prepare` first") from None
+        return pd.read_parquet(path)
+    except DAMAGED as error:
+        raise describe_damage(path, error) from None
 
 
 def read_targets() -> Parts:
