@@ -1,6 +1,6 @@
 # Each target is a line that a person could type; README.md has the same lines for machines without make.
 PYTHON ?= python3
-JOBS ?= 1
+JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PRODUCTION = models:/HousePricesPredictor/Production
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS = 1
@@ -20,11 +20,12 @@ setup: .venv/ready ## create .venv from requirements.lock; every target does thi
 	@rm -rf .venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	@$(PYTHON) -m venv .venv
-	@pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
+	@pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
 	@uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	@touch $@
 
-repro: .venv/ready ## train, score and register what changed; JOBS=2 trains two models side by side
+repro: .venv/ready ## train, score and register what changed, as many models side by side as there are cores (JOBS)
 ifneq ($(JOBS),1)
 	dvc repro prepare
 	dvc stage list --name-only | grep '^train@' | xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro --quiet --single-item

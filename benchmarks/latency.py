@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import joblib
+import numpy as np
 import pandas as pd
+from sklearn.dummy import DummyRegressor
+from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import Line
 from stages.predict import predict_file
 from stages.registry.loading import open_model
+from stages.table.encoder import Encoder
 from stages.tracking.connection import connect
 
 import mlflow  # isort: skip
@@ -27,11 +32,11 @@ N_CALLS = 200
 N_ROWS = 200_000
 
 
-class NoModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
-    """The same signature, and no work behind it."""
+class NoEncoder(Encoder):
+    """The same columns, and no work behind them."""
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[float]:
-        return [0.0] * len(model_input)
+    def transform(self, rows: pd.DataFrame) -> np.ndarray:
+        return np.zeros((len(rows), 1))
 
 
 def time_by_turns(calls: Mapping[str, Callable[[], object]], n_calls: int) -> dict[str, float]:
@@ -48,7 +53,7 @@ def time_by_turns(calls: Mapping[str, Callable[[], object]], n_calls: int) -> di
 
 def start_server(uri: str) -> tuple[subprocess.Popen[str], str]:
     """`python -m stages.serve` on a free port, and its address, once it answers."""
-    command = [sys.executable, "-m", "stages.serve", "--port", "0", "--model", uri]
+    command = [sys.executable, "-m", "stages.serve", "--port", "0", "--model", uri, "--trust"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found = re.search(r"http://[\d.:]+", next(iter(process.stdout or []), ""))
     if not found:
@@ -63,10 +68,14 @@ def start_server(uri: str) -> tuple[subprocess.Popen[str], str]:
     raise SystemExit(f"{uri} does not answer")
 
 
-def save_no_model(folder: str, signature: Any) -> str:
-    path = str(Path(folder, "no_model"))
-    mlflow.pyfunc.save_model(path, python_model=NoModel(), signature=signature, pip_requirements=[])
-    return Path(path).as_uri()
+def save_no_model(folder: str, pipeline: Any) -> str:
+    """A model file that takes the same rows and does nothing."""
+    encoder = NoEncoder(pipeline["encoder"].dictionary)
+    encoder.columns_ = pipeline["encoder"].columns_
+    estimator = DummyRegressor(strategy="constant", constant=0).fit([[0]], [0])
+    path = Path(folder, "no_model")
+    joblib.dump(Pipeline([("encoder", encoder), ("estimator", estimator)]), path)
+    return str(path)
 
 
 def ask(session: requests.Session, url: str, body: str) -> None:
@@ -74,13 +83,13 @@ def ask(session: requests.Session, url: str, body: str) -> None:
     session.post(f"{url}/invocations", data=body, headers=headers, timeout=60).raise_for_status()
 
 
-def measure_rest(signature: Any, row: pd.DataFrame) -> dict[str, float]:
+def measure_rest(pipeline: Any, row: pd.DataFrame) -> dict[str, float]:
     """Median milliseconds of one row through two servers, one with the model and one with none."""
     body = json.dumps({"dataframe_records": json.loads(row.to_json(orient="records"))})
     with tempfile.TemporaryDirectory() as folder, requests.Session() as session:
         servers = {}
         try:
-            for name, uri in {"model": PRODUCTION, "none": save_no_model(folder, signature)}.items():
+            for name, uri in {"model": PRODUCTION, "none": save_no_model(folder, pipeline)}.items():
                 servers[name] = start_server(uri)
             calls = {name: lambda url=url: ask(session, url, body) for name, (_, url) in servers.items()}
             return time_by_turns(calls, N_CALLS)
@@ -135,7 +144,7 @@ def measure_latency() -> list[Line]:
         },
         N_CALLS,
     )
-    rest = measure_rest(model.metadata.signature, row)
+    rest = measure_rest(pipeline, row)
     priced, read = measure_file(pipeline, N_ROWS)
     whole = here["pipeline"]
     return [

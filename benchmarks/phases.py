@@ -15,11 +15,14 @@ from typing import Any
 PHASES = {
     "stages.train": {
         "read_table": "data",
+        "read_features": "data",
+        "read_targets": "data",
+        "build_regressor": "parameters",
         "score_parts": "scoring",
         "time_pipeline": "scoring",
-        "write_plots": "scoring",
+        "write_results": "writing",
     },
-    "stages.tracking": {"begin_run": "MLflow", "log_pipeline": "MLflow", "finish_run": "MLflow"},
+    "stages.tracking.runs": {"begin_run": "MLflow", "log_results": "MLflow"},
 }
 
 
@@ -40,7 +43,7 @@ def watch(module: Any, name: str, spent: dict[str, float], phase: str) -> None:
 def main() -> None:
     started = time.perf_counter()
     spent: dict[str, float] = defaultdict(float)
-    import stages.tracking
+    import stages.tracking.runs
     import stages.train
 
     spent["imports"] = time.perf_counter() - started

@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from stages.model.blend import Blend, choose_weights, mean_of
-from stages.model.estimators import require_model, require_models
+from stages.model.estimators import require_model, require_models, round_estimator
 from stages.model.folds import draw_folds, score_folds
 from stages.model.results import (
     PARTS,
     describe_scores,
+    load_object,
     read_features,
+    read_scores_file,
     read_targets,
     score_parts,
     tabulate_predictions,
@@ -24,7 +27,7 @@ from stages.model.results import (
 )
 from stages.shared import params
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import model_file, read_pickle, read_rows, scores_file
+from stages.shared.files import model_file
 from stages.shared.params import Fit, read_section
 
 TITLE = "Blend"
@@ -45,12 +48,15 @@ def validate(target: np.ndarray, predicted: np.ndarray, within: float, fit: Fit)
     return choose_weights(y, columns, within), nested
 
 
-def compose(weights: dict[str, float], log_target: bool) -> Pipeline:
-    """One pipeline from raw rows to the target, in which the encoder runs once for all members."""
-    pipelines = {name: read_pickle(model_file(name)) for name in weights}
-    fitted = [pipeline["estimator"] for pipeline in pipelines.values()]
-    members = [(name, clone(estimator)) for name, estimator in zip(weights, fitted, strict=True)]
-    blend = Blend(members, list(weights.values()), log_target).take(fitted)
+def compose(weights: dict[str, float], target: np.ndarray, log_target: bool) -> Pipeline:
+    """One pipeline from raw rows to the target, in which the encoder runs once for all members.
+
+    The members are fitted again, to the same numbers: a tree that is loaded and written again has other bytes.
+    """
+    pipelines = {name: load_object(model_file(name)) for name in weights}
+    members = [(name, clone(pipeline["estimator"])) for name, pipeline in pipelines.items()]
+    blend = Blend(members, list(weights.values()), log_target).fit(read_features("train"), target)
+    round_estimator(blend)
     return Pipeline([("encoder", next(iter(pipelines.values()))["encoder"]), ("estimator", blend)])
 
 
@@ -64,7 +70,7 @@ def blend(names: list[str]) -> None:
     fit, settings, target = read_section(Fit), read_section(params.Blend), read_targets()
     weights, validated, tables = np.full(len(names), 1 / len(names)), {}, {}
     if fit.cv_folds:
-        columns = [read_rows(scores_file(name, "out_of_fold"))["predicted"] for name in names]
+        columns = [read_scores_file(name, "out_of_fold")["predicted"] for name in names]
         weights, nested = validate(target["train"], np.array(columns), settings.within, fit)
         validated = score_folds(target["train"], nested)
         tables["out_of_fold"] = tabulate_predictions("train", nested)
@@ -73,7 +79,8 @@ def blend(names: list[str]) -> None:
     from stages.tracking.runs import open_run
 
     with open_run("blend", TITLE) as log_results:
-        pipeline = compose(chosen, fit.log_target)
+        with threadpool_limits(fit.threads):
+            pipeline = compose(chosen, target["train"], fit.log_target)
         predicted = {part: pipeline["estimator"].predict(read_features(part)) for part in PARTS}
         scores = score_parts(target, predicted, fit.seed, TITLE) | validated
         tables |= {

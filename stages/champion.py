@@ -4,6 +4,8 @@ Reads   params.yaml (register.metric, register.refit, data, fit), metrics/, mode
 Writes  models/champion, metrics/champion.json, its model card metrics/champion.md, and plots/ for `dvc plots`
 """
 
+import shutil
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -13,21 +15,11 @@ from threadpoolctl import threadpool_limits
 
 from stages.model.estimators import require_models, round_estimator
 from stages.model.metrics import Scores, estimate_win_rate, find_metric
-from stages.model.results import PARTS, read_table, read_targets
+from stages.model.results import PARTS, load_object, read_scores_file, read_table, read_targets
 from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import (
-    CARD,
-    CHAMPION,
-    model_file,
-    plot_file,
-    read_pickle,
-    read_rows,
-    scores_file,
-    write_json,
-    write_whole,
-)
+from stages.shared.files import CARD, CHAMPION, model_file, plot_file, write_json, write_whole
 from stages.shared.params import Fit, Register, read_section
 
 MOST_POINTS = 5000  # of a model, in a plot
@@ -37,7 +29,7 @@ def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
     """The runner-up, and the share of resamples of the test rows in which the champion beats it."""
     if len(ranked) < 2:
         return {}
-    first, second = (read_rows(scores_file(name, "predictions")) for name in ranked[:2])
+    first, second = (read_scores_file(name, "predictions") for name in ranked[:2])
     arrays = first["actual"].to_numpy(), first["predicted"].to_numpy(), second["predicted"].to_numpy()
     return {"runner_up": ranked[1], "win_rate": estimate_win_rate(*arrays, metric, seed)}
 
@@ -55,9 +47,7 @@ def refit_pipeline(pipeline: Pipeline) -> Pipeline:
 def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd.DataFrame]:
     """One table for each plot, with all models in the order of the leaderboard."""
     tables = {
-        kind: pd.concat(
-            [read_rows(scores_file(n, kind)).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked]
-        )
+        kind: pd.concat([read_scores_file(n, kind).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked])
         for kind in ("predictions", "features", "learning")
     }
     keys = {"model": "model", "rmse": "test_rmse", "low": "test_rmse_low", "high": "test_rmse_high"}
@@ -73,9 +63,11 @@ def main() -> None:
     ranked = rank_models(scores, settings.metric)
     report = {"name": ranked[0], **scores[ranked[0]], "chosen_by": settings.metric, "ranking": ranked}
     report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
-    pipeline = read_pickle(model_file(ranked[0]))
     with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
-        joblib.dump(refit_pipeline(pipeline) if settings.refit else pipeline, part)
+        if settings.refit:
+            joblib.dump(refit_pipeline(load_object(model_file(ranked[0]))), part)
+        else:
+            shutil.copyfile(model_file(ranked[0]), part)
     with write_whole(plot_file("").parent) as folder:
         folder.mkdir()
         for kind, table in tabulate_plots(ranked, scores).items():

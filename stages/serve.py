@@ -17,7 +17,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, Field, StrictStr, ValidationError, create_model
+from pydantic import BaseModel, FailFast, Field, StrictStr, ValidationError, create_model
 from starlette.exceptions import HTTPException as HTTPError
 from typing_extensions import TypedDict
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -72,7 +72,7 @@ def make_body_type(rules: list[Rule]) -> type[Body]:
         said += [f"one of {', '.join(map(str, rule.levels))}"] if rule.levels else []
         kind = Quantity if rule.number else StrictStr
         fields[rule.name] = Annotated[kind | None, Field(description="; ".join(said) or None)]
-    rows: Any = (list[TypedDict("Row", fields)] | None, None)  # type: ignore[misc, operator]
+    rows: Any = (Annotated[list[TypedDict("Row", fields)], FailFast()] | None, None)  # type: ignore[misc, operator]
     return create_model("Body", __base__=Body, dataframe_records=rows, instances=rows, inputs=rows)
 
 
@@ -214,7 +214,7 @@ def bind_port(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         raise InputError(f"{host}:{port}: {error}; choose another with --host or --port") from None
     return bound
 

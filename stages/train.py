@@ -6,7 +6,6 @@ Writes  models/<model> (raw rows in, the target out), metrics/<model>.json, scor
 
 import time
 
-import joblib
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
@@ -24,6 +23,7 @@ from stages.model.results import (
     PARTS,
     SAMPLE,
     describe_scores,
+    load_object,
     read_features,
     read_table,
     read_targets,
@@ -41,7 +41,7 @@ def train(name: str) -> None:
     fit, model = read_section(Fit), require_model(name)
     regressor = build_regressor(name, read_mapping(name), fit.seed, fit.threads)
     estimator = build_estimator(regressor, model, fit.log_target)
-    target, encoder, folds = read_targets(), joblib.load(PREPARED / "encoder.joblib"), None
+    target, encoder, folds = read_targets(), load_object(PREPARED / "encoder.joblib"), None
     with threadpool_limits(fit.threads):
         if fit.cv_folds:  # beside the import of MLflow, which takes as long
             folds = start_aside(cross_validate, encoder, estimator, read_table("rows_train"), target["train"], fit)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import mlflow
 import numpy as np
 import optuna
@@ -19,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.model.estimators import MODELS, build_estimator, build_regressor, require_model
 from stages.model.folds import fit_folds, predict_folds, score_folds
-from stages.model.results import read_table, read_targets
+from stages.model.results import load_object, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, write_whole
 from stages.shared.params import PARAMS, Fit, read_mapping, read_section
@@ -80,7 +79,7 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
 
 def score_section(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
     """Mean cross-validated RMSLE over folds drawn with consecutive seeds."""
-    encoder = joblib.load(PREPARED / "encoder.joblib")
+    encoder = load_object(PREPARED / "encoder.joblib")
     estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
     rows, target = read_table("rows_train"), read_targets()["train"]
     scores = [

@@ -69,7 +69,7 @@ CSV_FILES = {
     "UTF-16 without a mark": lambda table: as_csv(table).encode("utf-16-le"),
     "UTF-32": lambda table: as_csv(table).encode("utf-32"),
     "latin-1": lambda table: as_csv(table.assign(Street="Caf\xe9")).encode("latin-1"),
-    "latin-1 header": lambda table: as_csv(table.assign(**{"Caf\xe9": 1})).encode("latin-1"),
+    "latin-1 header": lambda table: as_csv(table.assign(Café=1)).encode("latin-1"),
     "another table": b"a,b\n1,2\n",
     "semicolons": lambda table: table.to_csv(index=False, sep=";"),
     "tabs": lambda table: table.to_csv(index=False, sep="\t"),
@@ -92,7 +92,7 @@ CSV_FILES = {
     "a long name": (LONG * 10 + "\n1\n").encode(),
     "HTML": b"<!DOCTYPE html>\n<html><body>404, not found</body></html>\n",
     "JSON": b'{"Id": 1, "LotArea": 2}\n',
-    "Parquet in a .csv": lambda table: to_parquet(table),
+    "Parquet in a .csv": lambda table: to_parquet(table),  # noqa: PLW0108 - it is defined below
     "a zip": b"PK\x03\x04" + bytes(100),
     "a gzip": b"\x1f\x8b\x08\0" + bytes(100),
 }
@@ -127,7 +127,7 @@ def twice(table: pd.DataFrame) -> bytes:
 PARQUET_FILES = {
     "empty": b"",
     "no Parquet": b"PAR1 not really PAR1",
-    "CSV in a .parquet": lambda table: as_csv(table),
+    "CSV in a .parquet": as_csv,
     "cut short": lambda table: to_parquet(table)[:-100],
     "its middle gone": lambda table: to_parquet(table)[:200] + to_parquet(table)[-3000:],
     "its start zeroed": lambda table: bytes(400) + to_parquet(table)[400:],
@@ -460,20 +460,38 @@ COMMANDS = {
         ["houses.csv", "--output"],
         [*PREDICT, "--colour"],
         [*PREDICT, "second.csv"],
-        *(["houses.csv", "--output", name] for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "out.csv/")),
+        *(
+            ["houses.csv", "--output", name]
+            for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "out.csv/")
+        ),
         *(["houses.csv", "--output", name] for name in ("houses.csv", "./houses.csv", "folder/../houses.csv")),
-        *(["houses.csv", "--output", name] for name in ("file.txt/out.csv", "/proc/out.csv", f"{LONG}.csv", "nul\0.csv")),
+        *(
+            ["houses.csv", "--output", name]
+            for name in ("file.txt/out.csv", "/proc/out.csv", f"{LONG}.csv", "nul\0.csv")
+        ),
         *(["houses.csv", "--output", name] for name in ("s3://bucket/out.csv", "loop.csv", "loop.csv/out.csv")),
-        *(["houses.csv", "--output", name] for name in ("fifo.csv", "folder.csv", "link.csv", "hard.csv", "\ud800.csv")),
+        *(
+            ["houses.csv", "--output", name]
+            for name in ("fifo.csv", "folder.csv", "link.csv", "hard.csv", "\ud800.csv")
+        ),
         ["q.rejects.csv", "--output", "q.csv", "--skip-bad"],
         ["w.marks.csv", "--output", "w.csv"],
         ["q.rejects.csv", "--output", "q.parquet"],
         *([place, *OUT] for place in PLACES),
-        *([*PREDICT, "--model", name] for name in ("models/nothing", "params.yaml", "./params.yaml", "models/", "./fifo")),
+        *(
+            [*PREDICT, "--model", name]
+            for name in ("models/nothing", "params.yaml", "./params.yaml", "models/", "./fifo")
+        ),
         *([*PREDICT, "--model", name] for name in ("models/unknown", "models/foreign", f"models/{LONG}", "/dev/zero")),
-        *([*PREDICT, "--model", name] for name in ("99", "@nobody", "", "-1", "Staging", "Nowhere", "models:/Nothing/1")),
+        *(
+            [*PREDICT, "--model", name]
+            for name in ("99", "@nobody", "", "-1", "Staging", "Nowhere", "models:/Nothing/1")
+        ),
         *([*PREDICT, "--model", name] for name in ("models:/", "runs:/nothing/model", "s3://bucket/model", LONG, "\0")),
-        *([*PREDICT, "--model", name] for name in ("http://127.0.0.1:9/model", "file:///nowhere", "models:/x/y/z", "a b")),
+        *(
+            [*PREDICT, "--model", name]
+            for name in ("http://127.0.0.1:9/model", "file:///nowhere", "models:/x/y/z", "a b")
+        ),
     ],
     "serve": [
         ["extra"],
@@ -582,4 +600,12 @@ CSV_BODIES = {
     "one line of 5 MB": b"a" * 5_000_000,
 }
 CONTENT_TYPES = ["", "text/plain", "application/xml", "application/vnd.apache.parquet", "json", "*/*", "text/csvx", "é"]
-ADDRESSES = [("GET", "/invocations"), ("PUT", "/invocations"), ("DELETE", "/ping"), ("GET", "/nowhere"), ("POST", "/"), ("GET", "/../etc/passwd"), ("GET", "/" + LONG)]
+ADDRESSES = [
+    ("GET", "/invocations"),
+    ("PUT", "/invocations"),
+    ("DELETE", "/ping"),
+    ("GET", "/nowhere"),
+    ("POST", "/"),
+    ("GET", "/../etc/passwd"),
+    ("GET", "/" + LONG),
+]

@@ -26,7 +26,7 @@ import yaml
 from stages.model.estimators import MODELS, build_estimator, build_regressor
 from stages.predict import predict_file
 from stages.shared.cli import InputError
-from stages.shared.files import hash_file, read_yaml
+from stages.shared.files import hash_file
 from stages.shared.params import Blend, Data, Fit, Register, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
@@ -126,8 +126,11 @@ def finished(tmp_path_factory, table):
         run("blend", "--models", "ridge", "decision_tree")
         run("champion", "--models", "ridge", "decision_tree")
         run("register")
-        outs = [{"path": f"models/{n}", "md5": hash_file(f"models/{n}")} for n in ("ridge", "foreign", "decision_tree")
-                if Path("models", n).exists()]
+        outs = [
+            {"path": f"models/{n}", "md5": hash_file(f"models/{n}")}
+            for n in ("ridge", "foreign", "decision_tree")
+            if Path("models", n).exists()
+        ]
         joblib.dump({"a": 1}, "models/foreign")
         outs.append({"path": "models/foreign", "md5": hash_file("models/foreign")})
         joblib.dump({"b": 1}, "models/unknown")
@@ -302,7 +305,12 @@ LOST = {
     "prepare": ["params.yaml", "data/raw/train.csv", "data/dictionary.yaml"],
     "train ridge": ["params.yaml", "data/prepared", "data/prepared/encoder.joblib", "data/prepared/X_train.parquet"],
     "blend --models ridge decision_tree": ["data/prepared", "models/ridge", "params.yaml"],
-    "champion --models ridge decision_tree": ["metrics/ridge.json", "models/ridge", "scores/models/ridge", "scores/blend"],
+    "champion --models ridge decision_tree": [
+        "metrics/ridge.json",
+        "models/ridge",
+        "scores/models/ridge",
+        "scores/blend",
+    ],
     "register": ["metrics/champion.json", "metrics/champion.md", "models/champion", "metrics/ridge.json", "dvc.yaml"],
     "tune ridge": ["params.yaml", "data/prepared"],
 }
@@ -361,7 +369,9 @@ def change_database(*statements):
 
 
 DATABASES = {
-    "of something else": lambda path, _: make_database(path, "CREATE TABLE sales (a INT)", "INSERT INTO sales VALUES (1)"),
+    "of something else": lambda path, _: make_database(
+        path, "CREATE TABLE sales (a INT)", "INSERT INTO sales VALUES (1)"
+    ),
     "with an experiments of something else": lambda path, _: make_database(path, "CREATE TABLE experiments (a INT)"),
     "with rows of something else": lambda path, _: make_database(
         path, "CREATE TABLE experiments (a INT)", "INSERT INTO experiments VALUES (1)"
@@ -369,7 +379,9 @@ DATABASES = {
     "truncated": lambda path, database: path.write_bytes(database[: len(database) // 2]),
     "its header alone": lambda path, database: path.write_bytes(database[:100]),
     "its start zeroed": lambda path, database: path.write_bytes(bytes(512) + database[512:]),
-    "its middle rubbish": lambda path, database: path.write_bytes(database[:4096] + b"\xa5" * 200_000 + database[204_096:]),
+    "its middle rubbish": lambda path, database: path.write_bytes(
+        database[:4096] + b"\xa5" * 200_000 + database[204_096:]
+    ),
     "text": lambda path, _: path.write_bytes(b"hello, this is no database\n" * 100),
     "a version from the future": change_database("UPDATE alembic_version SET version_num = 'ffffffffffff'"),
     "no version": change_database("DELETE FROM alembic_version"),

@@ -41,7 +41,7 @@ def test_prepare_needs_no_mlflow_and_encodes_each_part_once(watch):
 
 
 def test_bad_parameter_is_found_before_anything_heavy_is_imported(watch):
-    call = "import stages.train\ntry: stages.train.train('svm')\nexcept stages.train.InputError: pass"
+    call = "import stages.train as t, stages.shared.cli as c\ntry: t.train('svm')\nexcept c.InputError: pass"
     assert not find_packages(watch(call)) & {"mlflow", "sqlalchemy", "skops", "matplotlib", "xgboost", "lightgbm"}
 
 

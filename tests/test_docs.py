@@ -3,6 +3,7 @@
 A shell or Python block, or a table with commands in its first column, right below `<!-- runnable -->` is run here.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -127,13 +128,22 @@ def list_files():
         text=True,
         check=True,
     )
-    files = {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
-    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
-        described = stage.get("do", stage)
-        outputs = [out for key in ("outs", "metrics", "plots") for out in described.get(key, [])]
-        names = [out if isinstance(out, str) else next(iter(out)) for out in outputs]
-        files |= {name.replace("${item}", item) for name in names for item in stage.get("foreach", [""])}
+    files = {name for name in listed.stdout.splitlines() if (ROOT / name).exists()} | list_outputs()
     return files | {str(folder) for name in files for folder in PurePosixPath(name).parents}
+
+
+@cache
+def list_outputs():
+    """The outputs that dvc.yaml names, with each model's name in the place of ${item}."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    outputs = set()
+    for stage in pipeline["stages"].values():
+        items = pipeline["vars"][0]["train"]["models"] if "foreach" in stage else [""]
+        described = stage.get("do", stage)
+        named = [out for key in ("outs", "metrics") for out in described.get(key, [])]
+        names = [out if isinstance(out, str) else next(iter(out)) for out in named]
+        outputs |= {name.replace("${item}", item) for name in names for item in items}
+    return outputs
 
 
 @cache
@@ -175,6 +185,8 @@ def find_written(code):
 def exists(path):
     """Whether the repository has a path, the pipeline writes it, or git is told to ignore it."""
     files = list_files()
+    if any(str(folder) in list_outputs() for folder in PurePosixPath(path).parents):
+        return True  # inside a folder that a stage writes
     if any(fnmatch(name, path) or fnmatch(PurePosixPath(name).name, path) for name in files):
         return True
     for folder in (path, *map(str, PurePosixPath(path).parents)):
@@ -192,9 +204,7 @@ def test_every_path_exists_or_is_written_by_the_pipeline(name):
 
 @cache
 def read_help(module):
-    """What a module of stages/ says of its arguments; nothing if it takes none."""
-    if "argparse" not in (ROOT / "stages" / f"{module}.py").read_text():
-        return ""
+    """What a module of stages/ says of its arguments."""
     command = [sys.executable, "-m", f"stages.{module}", "--help"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
@@ -259,3 +269,53 @@ def test_every_link_leads_somewhere(name):
         if not target.exists() or (anchor and anchor not in find_anchors(target.read_text(encoding="utf-8"))):
             broken.append(link)
     assert broken == []
+
+
+def read_scores():
+    """{title: metrics} of every model that is ranked."""
+    files = [path for path in (ROOT / "metrics").glob("*.json") if path.name != "champion.json"]
+    return {scores["model"]: scores for scores in map(json.loads, map(Path.read_text, files))}
+
+
+def read_rows(text, header):
+    """The rows of the table whose header begins with these cells, as lists of cells."""
+    lines = text.partition(f"| {' | '.join(header)} |")[2].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return rows[: next((n for n, line in enumerate(lines) if not line.startswith("|")), len(lines))]
+
+
+def format_figures(scores):
+    """CV RMSLE, test RMSE, test R² and its interval as README's table has them."""
+    low, high = (f"{scores[f'test_r2_{end}']:.3f}"[1:] for end in ("low", "high"))
+    return [
+        f"{scores['cv_rmsle']:.4f}"[1:],
+        f"{scores['test_rmse']:,.0f}",
+        f"{scores['test_r2']:.4f}"[1:],
+        f"{low} – {high}",
+    ]
+
+
+def test_figures_of_readmes_table_are_those_of_the_metrics():
+    header = ["model", "CV RMSLE", "test RMSE", "test R²", "95 % interval of R²"]
+    shown = {title: figures[:4] for title, *figures in read_rows(read_document("README.md"), header)}
+    assert shown == {title: format_figures(scores) for title, scores in read_scores().items()}
+
+
+def test_readmes_leaderboard_and_lead_are_those_of_the_metrics():
+    champion = json.loads((ROOT / "metrics/champion.json").read_text())
+    text, lines = read_document("README.md"), []
+    for name in champion["ranking"]:
+        s = json.loads((ROOT / f"metrics/{name}.json").read_text())
+        interval = f"{s['test_r2_low']:.3f} – {s['test_r2_high']:.3f}"
+        errors = [f"{s['test_rmse']:,.0f}", f"{s['test_mae']:,.0f}", f"{s['test_r2']:.4f}"]
+        lines.append((s["model"], *errors, interval, f"{s['cv_rmsle']:.4f}"))
+    assert re.findall(r"^ *\d+  (.+?)  +(\S+) +(\S+) +(\S+)  +(\S+ – \S+)  +(\S+)", text, re.MULTILINE) == lines
+    leads = re.findall(r"(\d+) ?%\s+(?:of|in)\s+(?:the\s+bootstrap\s+)?resamples|(\d+)% of the bootstrap", text)
+    assert {lead for found in leads for lead in found if lead} == {f"{100 * champion['win_rate']:.0f}"}
+
+
+def test_metrics_before_readmes_experiment_are_those_of_the_metrics():
+    found = re.findall(r"^(metrics/\w+\.json) +(\w+) +(\S+) ", read_document("README.md"), re.MULTILINE)
+    assert found
+    for path, metric, shown in found:
+        assert float(shown) == round(json.loads((ROOT / path).read_text())[metric], 5), (path, metric)

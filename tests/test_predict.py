@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def expected(finished_project):
 
 @pytest.fixture(scope="module")
 def ridge(finished_project):
-    return open_model(str(finished_project.root / "models/ridge"))
+    return open_model(str(finished_project.root / "models/champion"), trust=True)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def predict(ridge, tmp_path):
             table.to_parquet(source)
         else:
             table.to_csv(source, index=False)
-        predict_file(pipeline, str(source), str(tmp_path / output), skip_bad=skip_bad)
+        return predict_file(pipeline, str(source), str(tmp_path / output), skip_bad=skip_bad)
 
     return run
 
@@ -88,7 +89,7 @@ def test_value_outside_its_range_is_priced_and_marked(finished_project, tmp_path
     assert not (tmp_path / "p.rejects.csv").exists()
 
 
-def test_unknown_level_is_marked_and_stale_marks_go(predict, raw, tmp_path):
+def test_unknown_level_is_marked_and_marks_of_an_earlier_run_are_named_not_removed(predict, raw, tmp_path):
     rows = raw.head(3).assign(Neighborhood=["Mars", "NAmes", "NAmes"], MoSold=["5", "13", "5"])
     predict(rows)
     marks = pd.read_csv(tmp_path / "prices.marks.csv")
@@ -96,8 +97,10 @@ def test_unknown_level_is_marked_and_stale_marks_go(predict, raw, tmp_path):
         [1461, "Neighborhood", "Mars"],
         [1462, "MoSold", "13.0"],
     ]
-    predict(raw.head(3))
-    assert not (tmp_path / "prices.marks.csv").exists()
+    predict(raw.head(3), output="others.csv")
+    assert not (tmp_path / "others.marks.csv").exists()
+    assert "is of an earlier run" in predict(raw.head(3))
+    assert (tmp_path / "prices.marks.csv").exists()
 
 
 def test_parquet_in_and_out_gives_the_same_prices(predict, tmp_path, expected):
@@ -106,7 +109,7 @@ def test_parquet_in_and_out_gives_the_same_prices(predict, tmp_path, expected):
     pd.testing.assert_series_equal(prices, expected)
 
 
-@pytest.mark.parametrize("model", ["@champion", "1", "models:/HousePricesPredictor/Production", "models/ridge"])
+@pytest.mark.parametrize("model", ["@champion", "1", "models:/HousePricesPredictor/Production", "models/champion"])
 def test_every_name_of_the_champion_gives_its_prices(predict, at_home, expected, tmp_path, model):
     predict(pd.read_csv(TEST), open_model(model))
     pd.testing.assert_series_equal(read_prices(tmp_path / "prices.csv"), expected)
@@ -117,7 +120,7 @@ def test_another_model_gives_other_prices(predict, at_home, raw, expected, tmp_p
     assert (read_prices(tmp_path / "prices.csv") != expected).mean() > 0.9
 
 
-@pytest.mark.parametrize("model", ["99", "@nobody", "models:/Nothing/1", "params.yaml", "models/nothing"])
+@pytest.mark.parametrize("model", ["99", "@nobody", "models:/Nothing/1", "models/nothing"])
 def test_a_model_that_is_none_is_one_line(at_home, model):
     with pytest.raises(InputError) as error:
         open_model(model)
@@ -188,9 +191,9 @@ def test_lines_of_the_wrong_length_are_a_fault(ridge, raw, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("houses.csv", b"", "the file is empty"),
+        ("houses.csv", b"", "empty"),
         ("houses.csv", b"Id,LotArea\n1,2\n", "missing columns: MSSubClass"),
-        ("houses.csv", b"\xff\xfe\x00\x01", "houses.csv: "),
+        ("houses.csv", b"\xff\xfe\x00\x01", "not UTF-8"),
         ("houses.parquet", b"PAR1 not really", "not a table in CSV or Parquet"),
         ("houses.csv", None, "no such file"),
     ],
@@ -217,6 +220,29 @@ def test_faults_leave_an_earlier_output_alone(predict, raw, tmp_path):
     assert (tmp_path / "prices.csv").read_text() == "before"
 
 
+def test_correcting_a_rejects_file_never_removes_it(predict, raw, tmp_path):
+    """The natural next step: the side files of an output are never the input."""
+    predict(spoil(raw), skip_bad=True)
+    for source, output in (("prices.rejects.csv", "prices.csv"), ("prices.csv", "prices.csv")):
+        before = (tmp_path / source).read_bytes()
+        with pytest.raises(InputError, match="would take the place of the input"):
+            find_paths(str(tmp_path / source), str(tmp_path / output))
+        assert (tmp_path / source).read_bytes() == before
+
+
+def test_what_a_spreadsheet_would_run_is_escaped(predict, raw, tmp_path):
+    predict(raw.head(2).assign(Neighborhood=["=HYPERLINK(1)", "NAmes"]))
+    assert pd.read_csv(tmp_path / "prices.marks.csv")["value"].tolist() == ["'=HYPERLINK(1)"]
+
+
+def test_model_file_that_dvc_lock_does_not_know_is_not_opened(at_home, tmp_path):
+    strange = tmp_path / "ridge"
+    strange.write_bytes((Path("models/ridge")).read_bytes() + b" ")
+    with pytest.raises(InputError, match="--trust"):
+        open_model(str(strange))
+    assert open_model(str(strange), trust=True)["encoder"]
+
+
 @pytest.mark.parametrize("output", ["p.txt", "p", "houses.csv"])
 def test_output_must_be_another_csv_or_parquet(tmp_path, output):
     with pytest.raises(InputError, match="--output"):
@@ -229,7 +255,7 @@ def test_a_command_that_is_killed_half_way_leaves_no_output(finished_project, ra
     many.to_csv(source, index=False)
     command = [sys.executable, "-m", "stages.predict", str(source), "--output", str(output)]
     process = subprocess.Popen(command, cwd=finished_project.root, env=finished_project.env)
-    while process.poll() is None and not any(p.name.startswith(".prices") for p in tmp_path.iterdir()):
+    while process.poll() is None and not any(p.name.startswith(".part-") for p in tmp_path.iterdir()):
         os.sched_yield()
     process.kill()
     process.wait()

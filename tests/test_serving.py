@@ -147,12 +147,21 @@ def without(row, name):
     return {key: value for key, value in row.items() if key != name}
 
 
+TEST_CSV = (ROOT / "data/raw/test.csv").read_text()
+
+
+def add_cell(count):
+    """The first house of test.csv with a cell more or less than there are columns."""
+    header, first = TEST_CSV.splitlines()[:2]
+    return f"{header}\n{first + ',' if count > 0 else first.rpartition(',')[0]}\n"
+
+
 BAD = {
     "missing column": (lambda row: {"dataframe_records": [without(row, "GrLivArea")]}, JSON, 400, "GrLivArea"),
     "missing in one row": (lambda row: {"dataframe_records": [row, without(row, "LotArea")]}, JSON, 400, "row 2"),
     "text for a number": (lambda row: {"dataframe_records": [{**row, "LotArea": "big"}]}, JSON, 400, "'big'"),
     "number for text": (lambda row: {"dataframe_records": [{**row, "Street": 5}]}, JSON, 400, "Street"),
-    "true for a number": (lambda row: {"dataframe_records": [{**row, "LotArea": True}]}, JSON, 400, "True"),
+    "true for a number": (lambda row: {"dataframe_records": [{**row, "LotArea": True}]}, JSON, 400, "LotArea: must be"),
     "list for a number": (lambda row: {"dataframe_records": [{**row, "LotArea": [1]}]}, JSON, 400, "LotArea"),
     "object for text": (lambda row: {"dataframe_records": [{**row, "Street": {"a": 1}}]}, JSON, 400, "Street"),
     "empty body": (lambda _: b"", JSON, 400, "empty"),
@@ -164,12 +173,12 @@ BAD = {
     "no rows": (lambda _: {"dataframe_records": []}, JSON, 400, "no rows"),
     "rows that are numbers": (lambda _: {"dataframe_records": [1, 2]}, JSON, 400, "list of rows"),
     "uneven split": (lambda _: {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, JSON, 400, "row 1"),
-    "uneven columns": (lambda _: {"inputs": {"LotArea": [1], "Street": []}}, JSON, 400, "length"),
+    "columns that are lists": (lambda _: {"inputs": {"LotArea": [1], "Street": []}}, JSON, 400, "list of rows"),
     "wrong content type": (lambda row: {"dataframe_records": [row]}, {"Content-Type": "text/plain"}, 415, "text/plain"),
     "no content type": (lambda _: b"{}", {}, 415, "content type"),
     "other charset": (lambda _: b"{}", {"Content-Type": "application/json; charset=latin-1"}, 400, "one of"),
-    "NaN token": (lambda row: {"dataframe_records": [{**row, "LotArea": float("nan")}]}, JSON, 400, "NaN"),
-    "Infinity token": (lambda row: {"dataframe_records": [{**row, "LotArea": float("inf")}]}, JSON, 400, "Infinity"),
+    "NaN token": (lambda row: {"dataframe_records": [{**row, "LotArea": float("nan")}]}, JSON, 400, "finite"),
+    "Infinity token": (lambda row: {"dataframe_records": [{**row, "LotArea": float("inf")}]}, JSON, 400, "finite"),
     "infinity by overflow": (
         lambda row: json.dumps({"dataframe_records": [{**row, "LotArea": 7}]}).replace(": 7,", ": 1e999,"),
         JSON,
@@ -177,20 +186,23 @@ BAD = {
         "finite",
     ),
     "400 digits": (lambda row: {"dataframe_records": [{**row, "LotArea": 10**400}]}, JSON, 400, "finite"),
-    "10,000 brackets": (lambda _: "[" * 10_000 + "]" * 10_000, JSON, 400, "brackets"),
-    "10,000 objects": (lambda _: '{"a":' * 10_000 + "1" + "}" * 10_000, JSON, 400, "brackets"),
+    "10,000 brackets": (lambda _: "[" * 10_000 + "]" * 10_000, JSON, 400, "not JSON"),
+    "10,000 objects": (lambda _: '{"a":' * 10_000 + "1" + "}" * 10_000, JSON, 400, "not JSON"),
     "50 MB of spaces": (lambda _: b" " * 50_000_000, JSON, 413, "16 MB"),
     "50 MB of JSON": (lambda _: b'{"inputs": "' + b"a" * 50_000_000 + b'"}', JSON, 413, "16 MB"),
+    "CSV with a trailing comma": (lambda _: add_cell(1), CSV, 400, "one cell for each column"),
+    "CSV with a short row": (lambda _: add_cell(-1), CSV, 400, "one cell for each column"),
+    "CSV with nan": (lambda _: TEST_CSV.replace("11622", "nan", 1), CSV, 400, "LotArea"),
     "empty CSV": (lambda _: "", CSV, 400, "empty"),
     "CSV without columns": (lambda _: "a,b\n1,2\n", CSV, 400, "missing columns"),
     "CSV with text for a number": (
-        lambda _: (ROOT / "data/raw/test.csv").read_text().replace("11622", "huge", 1),
+        lambda _: TEST_CSV.replace("11622", "huge", 1),
         CSV,
         400,
         "'huge'",
     ),
     "CSV with infinity": (
-        lambda _: (ROOT / "data/raw/test.csv").read_text().replace("11622", "inf", 1),
+        lambda _: TEST_CSV.replace("11622", "inf", 1),
         CSV,
         400,
         "LotArea",
@@ -220,6 +232,38 @@ def test_other_addresses(server):
     assert requests.get(f"{server}/version", timeout=10).text == mlflow.__version__
     assert requests.get(f"{server}/invocations", timeout=10).status_code == 405
     assert requests.get(f"{server}/nothing", timeout=10).json() == {"error": "Not Found"}
+
+
+def test_content_type_is_read_whatever_its_case(server, records, expected):
+    answer = post(server, {"dataframe_records": records[:1]}, {"Content-Type": "Application/JSON; charset=UTF-8"})
+    assert answer.json()["predictions"] == pytest.approx(expected[:1], abs=0.01)
+
+
+def test_words_for_missing_mean_the_same_as_in_batch(finished_project, server, tmp_path):
+    """NULL and None are words, as in a file for stages.predict."""
+    text = "\n".join(TEST_CSV.splitlines()[:3]).replace(",RL,", ",NULL,").replace(",Pave,", ",None,") + "\n"
+    (tmp_path / "two.csv").write_text(text)
+    finished_project.stage("predict", str(tmp_path / "two.csv"), "--output", str(tmp_path / "prices.csv"))
+    prices = pd.read_csv(tmp_path / "prices.csv")["SalePrice"].tolist()
+    assert post(server, text, CSV).json()["predictions"] == pytest.approx(prices, abs=0.01)
+
+
+def test_100_000_columns_are_refused_at_once(server):
+    wide = ",".join(f"c{i}" for i in range(100_000))
+    assert "100,000 columns" in post(server, f"{wide}\n{wide}\n", CSV).json()["error"]
+
+
+def test_page_describes_every_column_and_an_example_that_can_be_sent(server, records):
+    described = requests.get(f"{server}/openapi.json", timeout=10).json()
+    content = described["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]
+    columns = content["schema"]["$defs"]["Row"]["properties"]
+    assert set(columns) == set(records[0]) - {"Id"}
+    assert columns["OverallQual"]["description"] == "1 or more; 10 or less"
+    assert "NAmes" in columns["Neighborhood"]["description"]
+    assert price(server, content["example"]["dataframe_records"])[0] > 0
+    page = requests.get(f"{server}/docs", timeout=10).text
+    assert "swagger" in page
+    assert "://" not in page.replace(server, "")
 
 
 def test_200_clients_at_once_each_get_the_price_of_their_own_house(server, records, expected):

@@ -28,11 +28,7 @@ class Blend(RegressorMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit every member on encoded rows, (n_rows, n_features), and the target."""
-        return self.take([clone(member).fit(X, y) for _, member in self.members])
-
-    def take(self, fitted: list[BaseEstimator]) -> Self:
-        """Members that are fitted already, in their order."""
-        self.fitted_ = fitted
+        self.fitted_ = [clone(member).fit(X, y) for _, member in self.members]
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:

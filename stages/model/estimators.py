@@ -42,6 +42,15 @@ def require_model(name: str) -> Model:
     return MODELS[name]
 
 
+def require_models(names: list[str]) -> list[str]:
+    """The names. Raises InputError if one is none of the models', or stands twice."""
+    for name in names:
+        require_model(name)
+    if len(set(names)) < len(names):
+        raise InputError(f"--models {' '.join(names)}: a model stands twice")
+    return names
+
+
 def build_regressor(name: str, section: dict[str, Any], seed: int, threads: int) -> BaseEstimator:
     """The unfitted regressor of a model, with its section of params.yaml.
 
@@ -106,6 +115,10 @@ def round_coefficients(regressor: BaseEstimator) -> None:
     if not hasattr(regressor, "coef_"):
         return
     largest = float(np.max(np.abs(regressor.coef_)))
+    if not math.isfinite(largest):
+        raise InputError(
+            f"{type(regressor).__name__} finds weights that are not finite; look at params.yaml"
+        )
     places = 6 - math.floor(math.log10(largest)) if largest else 6
     regressor.coef_ = np.round(regressor.coef_, places)
     regressor.intercept_ = float(np.round(regressor.intercept_, places))

@@ -1,6 +1,8 @@
 """What a candidate reads and leaves behind: prepared tables in; model, metrics and tables of predictions out."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -16,6 +18,7 @@ from stages.shared.files import (
     hash_file,
     metrics_file,
     model_file,
+    require_file,
     scores_file,
     write_json,
     write_whole,
@@ -28,11 +31,27 @@ SAMPLE = 10_000  # rows that are enough for a predict time or a learning curve
 
 def read_table(name: str) -> pd.DataFrame:
     """One of the tables that prepare wrote. Raises InputError if it has not run, or if the table is damaged."""
-    path = PREPARED / f"{name}.parquet"
-    if not path.exists():
-        raise InputError(f"{path}: no such file; run `dvc repro prepare` first")
+    path = require_file(PREPARED / f"{name}.parquet")
     try:
         return pd.read_parquet(path)
+    except DAMAGED as error:
+        raise describe_damage(path, error) from None
+
+
+def load_object(path: str | Path) -> Any:
+    """An encoder or a model that a stage wrote. Raises InputError if it is missing or damaged."""
+    require_file(path)
+    try:
+        return joblib.load(path)
+    except DAMAGED as error:
+        raise describe_damage(path, error) from None
+
+
+def read_scores_file(name: str, kind: str) -> pd.DataFrame:
+    """One of the tables of `scores_file`. Raises InputError if it is missing or damaged."""
+    path = require_file(scores_file(name, kind))
+    try:
+        return pd.read_csv(path)
     except DAMAGED as error:
         raise describe_damage(path, error) from None
 

@@ -2,19 +2,60 @@
 
 from typing import Any
 
-import joblib
 import pandas as pd
 from tabulate import tabulate
 
 from stages.model.estimators import get_settings
 from stages.model.metrics import Scores, find_metric
-from stages.model.results import read_table
-from stages.shared.files import hash_file, model_file, scores_file
+from stages.model.results import load_object, read_scores_file, read_table
+from stages.shared.files import hash_file, model_file
 from stages.shared.params import Data, Fit, read_section
 
 WORST = 10
 ROWS = {"RMSE": "rmse", "MAE": "mae", "R²": "r2", "RMSLE": "rmsle", "median error, %": "mdape"}
 FORMS = {"rmse": ",.0f", "mae": ",.0f", "r2": ".4f", "rmsle": ".4f", "mdape": ".1f"}
+
+TEMPLATE = """# {title}
+
+{summary}
+
+## Data
+
+{data}
+
+## Metrics
+
+{metrics}
+
+{figures}
+
+## Why this one
+
+{choice}
+
+{models}
+
+## Settings
+
+{settings}
+
+## The {n_worst} worst predictions on the test rows
+
+{worst}
+
+## What it is not for
+
+{limits}
+
+## How to get it again
+
+What serves is `{served}` with md5 `{md5}`, in the commit that brought this hash into `dvc.lock`:
+
+```bash
+git checkout $(git log --all --format=%h -1 -S{md5} -- dvc.lock)
+dvc pull {served} || dvc repro
+```
+"""
 
 
 def summarize(report: Scores) -> str:
@@ -29,50 +70,24 @@ def summarize(report: Scores) -> str:
 def write_card(report: Scores, scores: dict[str, Scores]) -> str:
     """Markdown from the files that DVC owns, so that the same results give the same card."""
     served, judged = model_file("champion").as_posix(), model_file(report["name"]).as_posix()
-    pipeline, md5 = joblib.load(judged), hash_file(served)
-    predictions = pd.read_csv(scores_file(report["name"], "predictions"))
+    pipeline = load_object(judged)
     dictionary = pipeline["encoder"].dictionary
-    return f"""# {report["model"]}
-
-{summarize(report)}
-
-## Data
-
-{describe_data(dictionary)}
-
-## Metrics
-
-{tabulate_metrics(report)}
-
-{explain_figures(report, judged, served)}
-
-## Why this one
-
-{explain_choice(report, scores)}
-
-{tabulate_models(scores, report["ranking"])}
-
-## Settings
-
-{", ".join(f"`{key}` {value}" for key, value in get_settings(pipeline["estimator"]).items())}
-
-## The {WORST} worst predictions on the test rows
-
-{tabulate_worst(predictions)}
-
-## What it is not for
-
-{list_limits(dictionary)}
-
-## How to get it again
-
-What serves is `{served}` with md5 `{md5}`, in the commit that brought this hash into `dvc.lock`:
-
-```bash
-git checkout $(git log --all --format=%h -1 -S{md5} -- dvc.lock)
-dvc pull {served} || dvc repro
-```
-"""
+    settings = get_settings(pipeline["estimator"])
+    return TEMPLATE.format(
+        title=report["model"],
+        summary=summarize(report),
+        data=describe_data(dictionary),
+        metrics=tabulate_metrics(report),
+        figures=explain_figures(report, judged, served),
+        choice=explain_choice(report, scores),
+        models=tabulate_models(scores, report["ranking"]),
+        settings=", ".join(f"`{key}` {value}" for key, value in settings.items()),
+        n_worst=WORST,
+        worst=tabulate_worst(read_scores_file(report["name"], "predictions")),
+        limits=list_limits(dictionary),
+        served=served,
+        md5=hash_file(served),
+    )
 
 
 def explain_figures(report: Scores, judged: str, served: str) -> str:
@@ -123,11 +138,11 @@ def list_limits(dictionary: dict[str, Any]) -> str:
 def tabulate_worst(predictions: pd.DataFrame) -> str:
     """The test rows with the largest absolute residuals. Columns: id, actual, predicted, residual."""
     order = predictions["residual"].abs().sort_values(ascending=False, kind="stable").index
-    header = [predictions.columns[0], "actual", "predicted", "actual - predicted"]
-    return format_table(
-        [[i, f"{a:,.0f}", f"{p:,.0f}", f"{r:+,.0f}"] for i, a, p, r in predictions.loc[order].head(WORST).to_numpy()],
-        header,
-    )
+    worst = predictions.loc[order].head(WORST).itertuples(index=False)
+    lines = [
+        [row_id, f"{actual:,.0f}", f"{said:,.0f}", f"{residual:+,.0f}"] for row_id, actual, said, residual in worst
+    ]
+    return format_table(lines, [predictions.columns[0], "actual", "predicted", "actual - predicted"])
 
 
 def tabulate_metrics(report: Scores) -> str:

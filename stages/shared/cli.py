@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-
 DISK = {  # what no code can help
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "no space left for this user",

@@ -10,15 +10,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import yaml
 
 from stages.shared.cli import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PREPARED = Path("data/prepared")
 CHAMPION = Path("metrics/champion.json")
@@ -129,29 +126,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def read_pickle(path: str | Path) -> Any:
-    """What joblib wrote for the pipeline; it runs what it holds. Raises InputError if it is missing or damaged."""
-    import joblib
-
-    try:
-        return joblib.load(require_file(path))
-    except DAMAGED as error:
-        raise describe_damage(path, error) from None
-
-
-def read_rows(path: str | Path) -> "pd.DataFrame":
-    """A table of `scores_file`. Raises InputError if it is missing or damaged."""
-    import pandas as pd
-
-    try:
-        return pd.read_csv(require_file(path))
-    except DAMAGED as error:
-        raise describe_damage(path, error) from None
-
-
 def describe_damage(path: str | Path, error: Exception) -> InputError:
     """What to say of a file of the pipeline that is not as it was written."""
-    return InputError(f"{path}: not a file of this pipeline ({type(error).__name__}: {str(error):.200}); see dvc status")
+    said = f"{type(error).__name__}: {error!s:.200}"
+    return InputError(f"{path}: not what a stage writes ({said}); run `dvc checkout`, or `dvc repro`")
 
 
 class UniqueKeys(yaml.SafeLoader):

@@ -18,6 +18,7 @@ from stages.shared.files import require_file
 
 BLOCK = 2**21  # bytes of CSV parsed at a time, about 7,000 houses: few enough to stay in the processor's cache
 MOST_COLUMNS = 10_000
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no UTF-8 are decoded to
 CODED = pa.dictionary(pa.int32(), pa.string())
 Batches = Iterator[tuple[pa.RecordBatch, float]]
 
@@ -111,7 +112,13 @@ def read_header(stream: pa.NativeFile, where: str) -> list[str]:
         raise InputError(f"{where}: empty; expected a table with a header line")
     if b"\0" in head:
         raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
-    return next(python_csv.reader(io.StringIO(head.decode("utf-8-sig", "replace"))), [])
+    try:
+        found = next(python_csv.reader(io.StringIO(head.decode("utf-8-sig", "replace"))), [])
+    except python_csv.Error as error:
+        raise InputError(f"{where}: not a table in CSV or Parquet: {error}") from None
+    if any(BROKEN in name for name in found):
+        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
+    return found
 
 
 def check_names(found: list[str], needed: Iterable[str], where: str) -> list[str]:

@@ -11,15 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import mlflow
-import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from stages.shared.files import hash_file, metrics_file, model_file, read_json, scores_file, stage_of
+from stages.model.results import load_object, read_scores_file
+from stages.shared.files import hash_file, metrics_file, model_file, read_json, stage_of
 from stages.shared.params import Data, Fit, read_section
-from stages.tracking.connection import EXPERIMENT, connect, warn_of_lost_store
+from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors, warn_of_lost_store
 from stages.tracking.models import has_model, log_model, make_schema
 from stages.tracking.provenance import describe_origin, hash_outputs
 
@@ -34,7 +33,8 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
     Yields what logs the stage's files, once they are written, with timings in seconds. If the store has stopped
     answering by then, it warns: register logs the run later. Raises InputError if it does not answer at the start.
     """
-    run_id = begin_run(name, title)
+    with explain_store_errors():
+        run_id = begin_run(name, title)
 
     def log(timings: dict[str, float]) -> None:
         with warn_of_lost_store(stage_of(name)):
@@ -61,9 +61,9 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
     Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
     """
     client, now = mlflow.MlflowClient(), int(time.time() * 1000)
-    pipeline = joblib.load(model_file(name))
+    pipeline = load_object(model_file(name))
     numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
-    curve = pd.read_csv(scores_file(name, "learning")).itertuples()
+    curve = read_scores_file(name, "learning").itertuples()
     client.log_batch(
         run_id,
         metrics=[
