@@ -72,7 +72,7 @@ def make_body_type(rules: list[Rule]) -> type[Body]:
         said += [f"one of {', '.join(map(str, rule.levels))}"] if rule.levels else []
         kind = Quantity if rule.number else StrictStr
         fields[rule.name] = Annotated[kind | None, Field(description="; ".join(said) or None)]
-    rows: Any = (Annotated[list[TypedDict("Row", fields)], FailFast()] | None, None)  # type: ignore[misc, operator]
+    rows: Any = (Annotated[list[TypedDict("Row", fields)], FailFast()], None)  # type: ignore[misc, operator]
     return create_model("Body", __base__=Body, dataframe_records=rows, instances=rows, inputs=rows)
 
 

@@ -83,7 +83,6 @@ CSV_FILES = {
     "spaces in the header": lambda table: as_csv(table.rename(columns=lambda name: f" {name}")),
     "a cell too many": lambda table: cut(table, ",1"),
     "a trailing comma": lambda table: cut(table, ","),
-    "a trailing comma everywhere": lambda table: as_csv(table).replace("\n", ",\n"),
     "a short row": lambda table: with_line(table, "99999,60\n"),
     "a half line at the end": lambda table: as_csv(table)[:-60],
     "a footer": lambda table: with_line(table, "total of all rows\n"),
@@ -211,7 +210,7 @@ YAML_FILES = {  # bad as a dictionary and as params.yaml alike
     "an unknown anchor": "a: *b\n",
     "a merge of a word": "a: {<<: hello}\n",
     "code": "data: !!python/object/apply:os.system ['touch pwned']\n",
-    "an unknown tag": "data: !secret 1\n",
+    "an unknown tag": "data: !hidden 1\n",
     "a date that is none": "data: 2020-99-99\n",
     "UTF-16": "target: y\n".encode("utf-16"),
     "latin-1": "target: caf\xe9\n".encode("latin-1"),
@@ -247,13 +246,16 @@ DICTIONARIES = {
     "a column null": "target: y\ncolumns: {y: null}\n",
     "a name that is a number": "target: y\ncolumns: {y: {type: number}, 5: {type: number}}\n",
     "a name that is true": "target: y\ncolumns: {y: {type: number}, yes: {type: number}}\n",
-    "only the target": "target: y\ncolumns: {y: {type: number}}\n",
-    "only target and id": "target: y\nid: i\ncolumns: {y: {type: number}, i: {type: number}}\n",
     "outliers a command": HEAD + "outliers: '@pd.io.common.os.system(\"touch pwned\")'\n",
     "outliers a rule": HEAD + "outliers: x > 5\n",
     "outliers a number": HEAD + "outliers: 5\n",
     "outliers that match all": HEAD + "outliers: x == x\n",
     "outliers a list": HEAD + "outliers: [x > 5]\n",
+}
+WITHOUT_FEATURES = {
+    "target.yaml": "target: SalePrice\ncolumns: {SalePrice: {type: number}}\n",
+    "ids.yaml": "target: SalePrice\nid: Id\ncolumns: {SalePrice: {type: number}, Id: {type: number}}\n",
+    "hidden.yaml": "target: SalePrice\ncolumns: {SalePrice: {type: number}, LotArea: {type: number, feature: false}}\n",
 }
 COLUMNS = [
     "{}",
@@ -287,10 +289,10 @@ COLUMNS = [
     "{type: ordinal, levels: a}",
     "{type: ordinal, levels: [a, a]}",
     "{type: ordinal, levels: [[a], [b]]}",
-    "{type: ordinal, levels: [1, 2]}",
+    "{type: ordinal, levels: [1, '1']}",
     "{type: category, levels: [yes, no]}",
     "{type: category, levels: [null]}",
-    "{type: category, levels: [1, 2]}",
+    "{type: category, levels: [1, 1]}",
     "{type: category, levels: [.nan]}",
     "{type: category, levels: [2020-01-01]}",
     "{type: nominal, levels: [a]}",
@@ -337,6 +339,7 @@ FORMULAS = [
     "{is: [c, [p]]}",
     "{is: [nowhere, p]}",
     "{is: [c, nowhere]}",
+    "{is: [c, 5]}",
     "{mean: [x]}",
     "{mean: [c, x]}",
     "{mean: [x, x]}",
@@ -375,7 +378,7 @@ PARAMS = {
 }
 SECTIONS = [None, 5, "seed 42", ["seed"], True]  # in place of a whole section
 HYPERPARAMETERS = {
-    "linear": [{"fit_intercept": "maybe"}, {"alpha": 1}, {"n_jobs": "all"}, {"positive": 5}],
+    "linear": [{"fit_intercept": "maybe"}, {"alpha": 1}, {"n_jobs": "all"}, {"n_jobs": 1_000_000}, {"positive": 5}],
     "ridge": [
         *({"alpha": value} for value in (-1.0, "1e-3", "big", None, True, 10**400, float("inf"), float("nan"), [1, 2])),
         *({"solver": value} for value in ("lbfgs", "magic", 5, None)),
@@ -396,11 +399,11 @@ HYPERPARAMETERS = {
         *({"n_estimators": value} for value in (0, -5, 1.5, True, "many", None, 10**400)),
         {"max_features": 1.5},
         {"n_jobs": 0.5},
-        {"max_samples": 2.0},
+        {"max_samples": "all"},
     ],
     "gradient_boosting": [{"loss": "cubic"}, {"learning_rate": -1}, {"subsample": 0}, {"subsample": 2}, {"init": "x"}],
     "xgboost": [
-        *({"learning_rate": value} for value in (1e10, -1, "fast", float("nan"))),
+        *({"learning_rate": value} for value in (-1, "fast", float("nan"))),
         *({"max_depth": value} for value in ("seven", -1, 10**400)),
         *({"subsample": value} for value in (0, 2, -1)),
         {"booster": "magic"},
@@ -423,6 +426,7 @@ HYPERPARAMETERS = {
         {"min_child_samples": -1},
         {"reg_lambda": -1},
         {"feature_fraction_bynode": 0},
+        *({key: 1_000_000} for key in ("n_jobs", "num_threads", "nthread")),
     ],
 }
 
@@ -460,10 +464,7 @@ COMMANDS = {
         ["houses.csv", "--output"],
         [*PREDICT, "--colour"],
         [*PREDICT, "second.csv"],
-        *(
-            ["houses.csv", "--output", name]
-            for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "out.csv/")
-        ),
+        *(["houses.csv", "--output", name] for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "..")),
         *(["houses.csv", "--output", name] for name in ("houses.csv", "./houses.csv", "folder/../houses.csv")),
         *(
             ["houses.csv", "--output", name]
@@ -536,7 +537,7 @@ URIS = [
     *("sqlite:///fifo", "sqlite:////dev/null", "sqlite:////dev/zero", "sqlite:///socket", "sqlite:///loop.csv"),
     *("sqlite:///file.txt/mlflow.db", f"sqlite:///{LONG}", "sqlite:///nul\0.db", "sqlite:///:memory:", "sqlite:/x.db"),
     *("postgresql://a:secret@nowhere/b", "mysql://a:secret@nowhere/b", "ftp://a:secret@nowhere", "redis://nowhere"),
-    *("file:///tmp", "mlruns", "databricks", "hello", "://", ":", " ", "http//x", "sqlite:///mlflow.db?mode=nothing"),
+    *("file:///tmp", "mlruns", "databricks", "hello", "://", ":", " ", "http//x"),
     *("http://a:secret@127.0.0.1:9", "https://a:secret@127.0.0.1:9/x", "http://a:se/cret@127.0.0.1:9"),
     *("sqlite+pysqlite:///x.db", "uc:x", "s3://bucket", "file://a:secret@host/x", "javascript:alert(1)"),
 ]

@@ -116,9 +116,7 @@ def round_coefficients(regressor: BaseEstimator) -> None:
         return
     largest = float(np.max(np.abs(regressor.coef_)))
     if not math.isfinite(largest):
-        raise InputError(
-            f"{type(regressor).__name__} finds weights that are not finite; look at params.yaml"
-        )
+        raise InputError(f"{type(regressor).__name__} finds weights that are not finite; look at params.yaml")
     places = 6 - math.floor(math.log10(largest)) if largest else 6
     regressor.coef_ = np.round(regressor.coef_, places)
     regressor.intercept_ = float(np.round(regressor.intercept_, places))

@@ -134,11 +134,9 @@ def check_database(database: Path) -> None:
     if half_made and database == OWN_DATABASE:
         database.unlink()
     elif half_made:
-        raise InputError(f"{database}: was being made when something ended it, and holds no run; remove it")
+        raise InputError(f"{database}: half made, and holds no run; wait for who makes it, or remove it")
     elif found and not set(tables) >= TABLES:
-        raise InputError(
-            f"{database}: a database of something else, or damaged: its tables are {', '.join(tables[:5])}"
-        )
+        raise InputError(f"{database}: a database of something else, or damaged; tables: {', '.join(tables[:5])}")
 
 
 def is_half_made(connection: sqlite3.Connection) -> bool:
