@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from stages.model.blend import Blend, choose_weights, mean_of
-from stages.model.estimators import require_model, require_models, round_estimator
+from stages.model.estimators import predict_target, require_model, require_models, round_estimator
 from stages.model.folds import draw_folds, score_folds
 from stages.model.results import (
     PARTS,
@@ -81,7 +81,7 @@ def blend(names: list[str]) -> None:
     with open_run("blend", TITLE) as log_results:
         with threadpool_limits(fit.threads):
             pipeline = compose(chosen, target["train"], fit.log_target)
-        predicted = {part: pipeline["estimator"].predict(read_features(part)) for part in PARTS}
+        predicted = {part: predict_target(pipeline["estimator"], read_features(part)) for part in PARTS}
         scores = score_parts(target, predicted, fit.seed, TITLE) | validated
         tables |= {
             "predictions": tabulate_predictions("test", predicted["test"]),

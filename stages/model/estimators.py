@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
@@ -88,6 +89,15 @@ def find_regressor(estimator: BaseEstimator) -> BaseEstimator:
     if isinstance(estimator, TransformedTargetRegressor):
         estimator = estimator.regressor_
     return estimator["regressor"]
+
+
+def predict_target(estimator: BaseEstimator, X: np.ndarray | pd.DataFrame) -> np.ndarray:
+    """What a fitted estimator or pipeline predicts, (n_rows,). Raises InputError if it is not finite."""
+    with suppress(ValueError):  # scikit-learn's, when the log to undo is none
+        predicted = estimator.predict(X)
+        if np.isfinite(predicted).all():
+            return predicted
+    raise InputError("the model predicts numbers that are not finite; look at its section of params.yaml")
 
 
 def get_settings(estimator: BaseEstimator) -> dict[str, Any]:

@@ -21,7 +21,7 @@ PREPARED = Path("data/prepared")
 CHAMPION = Path("metrics/champion.json")
 CARD = Path("metrics/champion.md")
 LARGEST_YAML = 2**21  # bytes
-MOST_NODES = 200_000  # values in a YAML file, with every alias written out
+MOST_NODES = 50_000  # values in a YAML file, with every alias written out
 MOST_BITS = 4096  # of a whole number in a YAML file; Python refuses to print much larger ones
 DAMAGED = (  # what reading or running a damaged or outdated file was seen to raise
     ArithmeticError,
@@ -133,7 +133,15 @@ def describe_damage(path: str | Path, error: Exception) -> InputError:
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not the last one's."""
+    """YAML in which a key that stands twice is an error, not the last one's, and which ends at MOST_NODES values."""
+
+    left = MOST_NODES
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.left -= 1
+        if self.left < 0:
+            raise OverflowError
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))

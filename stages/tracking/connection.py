@@ -5,7 +5,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -90,8 +90,9 @@ def check_uri() -> None:
 def check_folder(database: Path, where: str) -> None:
     """Raises InputError unless a database can be made there."""
     try:
+        with suppress(FileNotFoundError):
+            database.lstat()  # the name may be none, or too long
         TemporaryFile(dir=database.parent).close()
-        database.exists()  # which fails for a name that is too long
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
 
