@@ -1,6 +1,7 @@
 """Name → estimator, from a section of params.yaml. Knows estimators, nothing of files."""
 
 import math
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
