@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from stages.shared.files import hash_file
+from stages.shared.files import hash_file, hash_folder
 from tests.conftest import Project, find_runs, make_small, production_of
 
 
@@ -56,16 +56,17 @@ def repro(project: Project) -> bool:
 
 def check(project: Project) -> None:
     """Raises AssertionError if DVC's files, MLflow's runs or Production are not whole."""
-    names = ("ridge", "decision_tree")
+    names = ("ridge", "decision_tree", "blend")
     lock = yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
     for stage in lock.values():
         for out in stage.get("outs", []):
-            assert hash_file(project.root / out["path"]) == out["md5"], out["path"]
+            path = project.root / out["path"]
+            assert (hash_folder if path.is_dir() else hash_file)(path) == out["md5"], out["path"]
     finished = find_runs(project)
     for name in names:
         md5 = hash_file(project.root / "models" / name)
         assert any(run.data.tags["dvc.model_md5"] == md5 for run in finished), name
-    assert all({"test_r2", "fit_seconds"} & set(run.data.metrics) for run in finished)
+    assert all("test_r2" in run.data.metrics for run in finished)
     assert find_runs(project, "RUNNING") == []
     production_of(project)
 

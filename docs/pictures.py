@@ -1,4 +1,4 @@
-"""Take the README's pictures anew, from this repository's own store.
+"""Take the README's pictures again, from this repository's own store.
 
     python -m docs.pictures
 

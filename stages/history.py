@@ -45,7 +45,7 @@ def describe_way_back(run: Run) -> list[str]:
 def describe_run(run: Run, versions: list[ModelVersion]) -> list[str]:
     tags = run.data.tags
     shown = [f"{key} {run.data.metrics[key]:g}" for key in ("test_rmse", "test_r2") if key in run.data.metrics]
-    held = [v for v in versions if v.tags.get("dvc.model_md5") == tags["dvc.model_md5"]]
+    held = [v for v in versions if tags["dvc.model_md5"] in (v.tags.get("dvc.judged_md5"), v.tags.get(registry.SERVED))]
     made = f"{tags['dvc.baseline_rev'][:10]}{' with changes' if tags['dvc.dirty'] == 'true' else ''}"
     rebuilt = "  (rebuilt from DVC)" if "dvc.rebuilt" in tags else ""
     inputs = {key.removeprefix("dvc.md5."): md5 for key, md5 in sorted(tags.items()) if key.startswith("dvc.md5.")}

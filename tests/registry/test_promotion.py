@@ -94,7 +94,7 @@ def test_damaged_production_is_reported_and_logged_anew_from_the_same_model(clon
         path.write_bytes(b"broken")
     (clone.root / "mlflow.db.settled").unlink()
     printed = clone.run("dvc", "repro").stdout
-    assert "what MLflow keeps of Ridge Regression can't be used" in printed
+    assert "what MLflow keeps of version 1 can't be used" in printed
     assert "version 1, Production until now, can't be scored" in printed
     assert production_of(clone) == 2
 
