@@ -6,6 +6,7 @@ for each fault), exit code 1 or an answer of 4xx, and leaves everything on disk 
 
 import json
 import os
+import pickle
 import random
 from pathlib import Path
 
@@ -167,6 +168,7 @@ LEARNED_PARQUET = {
 # names that lead to no file, in a folder that holds what make_places made
 PLACES = ["nowhere.csv", "folder", "fifo", "loop.csv", "dangling.csv", "/dev/zero", "/dev/null", "/dev/stdin", "", "."]
 PLACES += [LONG, f"{LONG}.parquet", "nul\0.csv", "s3://bucket/houses.csv", "https://example.com/houses.csv", "socket"]
+PLACES += ["two\nlines.csv", "\033[31mred.csv"]
 PLACES += ["loop.csv/houses.csv", "file.txt/houses.csv", "~/houses.csv", "*.csv", "fifo.parquet", "\ud800.csv"]
 
 
@@ -178,6 +180,48 @@ def make_places(folder: Path) -> None:
     os.mknod(folder / "socket", 0o140644)
     (folder / "loop.csv").symlink_to("loop.csv")
     (folder / "dangling.csv").symlink_to("gone.csv")
+
+
+def make_models(folder: Path) -> None:
+    """Folders of models that are none of this project's, or that could run code when they are loaded."""
+    import skops.io
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import Pipeline
+
+    steps = Pipeline([("encoder", LinearRegression()), ("estimator", LinearRegression())])
+    skops_flavor = {"sklearn": {"pickled_model": "model.skops", "serialization_format": "skops"}}
+    pickle_flavor = {"sklearn": {"pickled_model": "model.pkl", "serialization_format": "cloudpickle"}}
+    loader = {"python_function": {"loader_module": "evil", "code": "code", "data": "data"}}
+    for name, flavors, model in [
+        ("regression", skops_flavor, LinearRegression()),
+        ("steps", skops_flavor, steps),
+        ("foreign", skops_flavor, {"a": Evil()}),
+        ("damaged", skops_flavor, None),
+        ("pickle", pickle_flavor, Evil()),
+        ("loader", loader, None),
+        ("none", {}, None),
+        ("words", {"sklearn": "skops"}, None),
+        ("null", None, None),
+    ]:
+        (folder / name / "code").mkdir(parents=True)
+        (folder / name / "code/evil.py").write_text("open('pwned', 'w')\n")
+        (folder / name / "MLmodel").write_text(json.dumps({"flavors": flavors, "model_uuid": "x", "run_id": "x"}))
+        (folder / name / "model.pkl").write_bytes(pickle.dumps(model))
+        (folder / name / "model.skops").write_bytes(
+            skops.io.dumps(model) if model is not None else b"PK\x03\x04rubbish"
+        )
+    (folder / "empty").mkdir()
+    (folder / "yaml").mkdir()
+    (folder / "yaml/MLmodel").write_text(BOMB)
+
+
+class Evil:
+    """Runs a command when it is taken from a pickle."""
+
+    a = 1
+
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch pwned",)
 
 
 # the dictionary
@@ -433,6 +477,7 @@ HYPERPARAMETERS = {
 # command lines, in a folder that holds a small finished project
 OUT = ["--output", "out.csv"]
 PREDICT = ["houses.csv", *OUT]
+ODD_MODELS = ["regression", "steps", "foreign", "damaged", "pickle", "loader", "none", "words", "null", "empty", "yaml"]
 COMMANDS = {
     "prepare": [["extra"], ["--force"], ["--help me"]],
     "train": [[], ["nothing"], ["ridge", "lasso"], [""], ["Ridge"], ["../ridge"], ["--model", "ridge"], [LONG], ["\0"]],
@@ -489,6 +534,9 @@ COMMANDS = {
             for name in ("99", "@nobody", "", "-1", "Staging", "Nowhere", "models:/Nothing/1")
         ),
         *([*PREDICT, "--model", name] for name in ("models:/", "runs:/nothing/model", "s3://bucket/model", LONG, "\0")),
+        *([*PREDICT, "--model", f"odd/{name}"] for name in ("pickle/model.pkl", "regression/model.skops", "pickle")),
+        *([*PREDICT, "--model", f"file:odd/{name}"] for name in ODD_MODELS),
+        *([*PREDICT, "--trust", "--model", f"file:odd/{name}"] for name in ("none", "null", "regression", "empty")),
         *(
             [*PREDICT, "--model", name]
             for name in ("http://127.0.0.1:9/model", "file:///nowhere", "models:/x/y/z", "a b")

@@ -140,6 +140,7 @@ def finished(tmp_path_factory, table):
             table.drop(columns="SalePrice").to_csv(name, index=False, na_rep="NA")
         for name, content in bad.WITHOUT_FEATURES.items():
             Path(name).write_text(content)
+        bad.make_models(Path("odd"))
         bad.make_places(Path())
         os.mkfifo("fifo.csv")
         Path("folder.csv").mkdir()
@@ -403,6 +404,14 @@ def test_a_file_that_is_no_store(place, database, monkeypatch, name):
     assert "mlflow.db" in refuse(connection.connect)
 
 
+def test_a_database_that_somebody_made_is_never_removed(place, monkeypatch):
+    """Not even in the place of the project's own."""
+    monkeypatch.setattr(connection, "OWN_DATABASE", place / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
+    make_database(place / "mlflow.db", "CREATE TABLE metrics (mine INT)", "INSERT INTO metrics VALUES (1)")
+    refuse(connection.connect)
+
+
 def test_an_empty_file_that_somebody_made_is_never_removed(place, monkeypatch):
     """It may become a store: what counts is that the file stays the same file."""
     (place / "mlflow.db").touch()
@@ -447,11 +456,13 @@ SERVERS = {  # what is said to /health, and to any other request; None hangs, a 
 }
 
 
-def respond(client, health, other, over):
+def respond(client, health, found, other, over):
     with suppress(OSError), client:
-        said = health if b"/health" in client.recv(65536) else other
+        asked = client.recv(65536)
+        said = health if b"/health" in asked else found if b"get-by-name" in asked else other
         if said is None:
             over.wait()
+            return
         for piece in said if isinstance(said, list) else [said]:
             client.sendall(piece)
             if isinstance(said, list) and over.wait(0.2):
@@ -459,7 +470,7 @@ def respond(client, health, other, over):
 
 
 @contextmanager
-def listening(health, other):
+def listening(health, other, found=None):
     """The port of a server on this machine that answers in its own way, until the block ends."""
     over, threads = threading.Event(), []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -468,7 +479,7 @@ def listening(health, other):
             with suppress(OSError):
                 while not over.is_set():
                     client, _ = server.accept()
-                    threads.append(threading.Thread(target=respond, args=(client, health, other, over)))
+                    threads.append(threading.Thread(target=respond, args=(client, health, found or other, other, over)))
                     threads[-1].start()
 
         threads.append(threading.Thread(target=accept))
@@ -487,6 +498,32 @@ def test_a_server_that_is_no_store(place, monkeypatch, name):
     with listening(*SERVERS[name]) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
         assert f"127.0.0.1:{port}" in refuse(connection.connect)
+
+
+FOUND = answer(200, b'{"experiment": {"experiment_id": "1", "name": "x", "lifecycle_stage": "active"}}')
+REFUSALS = {
+    "403": answer(403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}'),
+    "500": answer(500, b"{}"),
+    "HTML": answer(200, b"<html>hello</html>", "text/html"),
+    "[]": answer(200, b"[]"),
+    "{}": answer(200, b"{}"),
+    "half": answer(200, b'{"run": '),
+    "nothing": b"",
+}
+STORED = ["train ridge", "register", "predict houses.csv --output out.csv", "tune ridge --trials 1", "history list"]
+STORED += ["history show 1", "history rollback", "serve --port 0"]
+
+
+@pytest.mark.parametrize("command", STORED)
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_server_that_finds_the_experiment_and_then_refuses(home, place, monkeypatch, capsys, command, name):
+    monkeypatch.chdir(home)
+    if command == "history list" and name == "{}":
+        pytest.skip("a store with nothing in it")
+    with listening(HEALTHY, REFUSALS[name], FOUND) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
+        refuse(lambda: run(*command.split()), but=[*STORE, "optuna.db"])
+    assert "secret" not in "".join(capsys.readouterr())
 
 
 @pytest.fixture(scope="session")
@@ -560,14 +597,12 @@ def test_a_csv_cell(refuse_request, table, column, value):
     assert f"{column}: " in refuse_request(bad.as_csv(changed).encode(), CSV)
 
 
-NO_REQUESTS = {"the id missing", "a column twice", "an unknown column twice"}  # the first needs none
+BODIES = {name: content for name, content in {**bad.CSV_FILES, **bad.CSV_BODIES}.items() if name != "the id missing"}
 
 
-@pytest.mark.parametrize("name", {**bad.CSV_FILES, **bad.CSV_BODIES})
+@pytest.mark.parametrize("name", BODIES)  # a request needs no ids
 def test_a_csv_body(refuse_request, table, name):
-    if name == "the id missing":
-        pytest.skip("a request needs no ids")
-    content = {**bad.CSV_FILES, **bad.CSV_BODIES}[name]
+    content = BODIES[name]
     made = content(table.head(20)) if callable(content) else content
     refuse_request(made.encode() if isinstance(made, str) else made, CSV)
 
