@@ -190,7 +190,7 @@ def read_csv(body: bytes, rules: list[Rule], _: object) -> pd.DataFrame:
             tally.add(faults, pd.RangeIndex(start, start + len(rows)))
             frames.append(rows)
             start += len(rows)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         raise InputError(describe_failure(error)) from None
     if lines:
         raise InputError(f"CSV: a line {CELLS}, found {lines[0]}")

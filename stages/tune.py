@@ -147,11 +147,13 @@ def tune(name: str, trials: int, repeats: int) -> None:
             f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
-        mlflow.set_experiment(experiment_id=connect(TUNING))
-        with explain_store_errors(), mlflow.start_run(run_name=f"Tune {title}"):
-            objective = partial(try_section, name=name, section=section, score_section=score)
-            study.optimize(objective, n_trials=trials)
-            mlflow.log_metric("cv_rmsle", study.best_value)
+        experiment_id = connect(TUNING)
+        objective = partial(try_section, name=name, section=section, score_section=score)
+        with explain_store_errors():
+            mlflow.set_experiment(experiment_id=experiment_id)
+            with mlflow.start_run(run_name=f"Tune {title}"):
+                study.optimize(objective, n_trials=trials)
+                mlflow.log_metric("cv_rmsle", study.best_value)
     best = suggest(optuna.trial.FixedTrial(study.best_params), SPACES[name])  # type: ignore[arg-type]
     if study.best_value < present:
         write_section(name, best)

@@ -70,6 +70,8 @@ CSV_FILES = {
     "UTF-16 without a mark": lambda table: as_csv(table).encode("utf-16-le"),
     "UTF-32": lambda table: as_csv(table).encode("utf-32"),
     "latin-1": lambda table: as_csv(table.assign(Street="Caf\xe9")).encode("latin-1"),
+    "latin-1 in a column that nobody knows": lambda table: as_csv(table.assign(x="Caf\xe9")).encode("latin-1"),
+    "latin-1 in a short line": lambda table: with_line(table, "99999,Caf\xe9\n").encode("latin-1"),
     "latin-1 header": lambda table: as_csv(table.assign(Café=1)).encode("latin-1"),
     "another table": b"a,b\n1,2\n",
     "semicolons": lambda table: table.to_csv(index=False, sep=";"),

@@ -3,6 +3,7 @@
 Only `NA` and nothing are missing values, everywhere.
 """
 
+import codecs
 import csv as python_csv
 import io
 from collections import Counter
@@ -21,6 +22,21 @@ MOST_COLUMNS = 10_000
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no UTF-8 are decoded to
 CODED = pa.dictionary(pa.int32(), pa.string())
 Batches = Iterator[tuple[pa.RecordBatch, float]]
+
+
+class CheckedText(io.RawIOBase):
+    """A stream that raises UnicodeError for what is no UTF-8; pyarrow alone would let it pass in places."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self.stream, self.decoder = stream, codecs.getincrementaldecoder("utf-8")()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = self.stream.read(size)
+        self.decoder.decode(data, final=not data)
+        return data
 
 
 def read_names(path: str) -> list[str]:
@@ -51,7 +67,7 @@ def read_batches(path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[
         ):
             count += len(batch)
             yield batch, share
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"{path}: {describe_failure(error)}") from None
     if not count:
         raise InputError(f"{path}: a header and no rows")
@@ -60,7 +76,8 @@ def read_batches(path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[
 def describe_failure(error: Exception) -> str:
     """One line for what pyarrow makes of something that is no table."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return "not UTF-8 text; save it as UTF-8" if "UTF" in text else f"not a table in CSV or Parquet: {text}"
+    wrong = isinstance(error, UnicodeError) or "UTF" in text
+    return "not UTF-8 text; save it as UTF-8" if wrong else f"not a table in CSV or Parquet: {text}"
 
 
 def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
@@ -92,7 +109,7 @@ def parse_csv(
         return "skip"
 
     return csv.open_csv(
-        stream,
+        pa.PythonFile(CheckedText(stream), mode="r"),
         csv.ReadOptions(block_size=BLOCK),
         csv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
         csv.ConvertOptions(

@@ -10,7 +10,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -34,12 +34,22 @@ def connect(experiment: str = EXPERIMENT) -> str:
     """
     check_uri()
     uri, database = find_uri(), find_database()
-    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)
+    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else hide_login(uri))
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
         if database:
             check_database(database)
             return find_experiment(experiment)
         return await_server(lambda: find_experiment(experiment), 3 * PATIENCE)
+
+
+def hide_login(uri: str) -> str:
+    """An address without the name and password in it, which MLflow would print; it takes them from the environment."""
+    parts = urlsplit(uri)
+    if parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def find_experiment(name: str) -> str:

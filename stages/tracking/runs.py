@@ -16,11 +16,13 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 
 from stages.model.results import load_object, read_scores_file
+from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, model_file, read_json, stage_of
 from stages.shared.params import Data, Fit, read_section
 from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors, warn_of_lost_store
 from stages.tracking.models import has_model, log_model, make_schema
 from stages.tracking.provenance import describe_origin, hash_outputs
+from stages.tracking.store import show_uri
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -51,7 +53,10 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
 def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
     tags = describe_origin(name) | ({"dvc.rebuilt": "true"} if rebuilt else {})
     experiment_id = connect()  # before the client, which keeps the store that it finds
-    return mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags).info.run_id
+    run_id = mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags).info.run_id
+    if not run_id:
+        raise InputError(f"MLflow at {show_uri()} does not answer as it should: a run without an id")
+    return run_id
 
 
 def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | None = None) -> None:
