@@ -24,13 +24,14 @@ import pytest
 import yaml
 
 from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.model.folds import draw_folds
 from stages.predict import predict_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file
 from stages.shared.params import Blend, Data, Fit, Register, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
-from stages.tracking import connection
+from stages.tracking import connection, store
 from tests import bad_inputs as bad
 from tests.conftest import ROOT
 from tests.rest import serving
@@ -91,13 +92,13 @@ def ridge(dictionary, houses, params):
     return Pipeline([("encoder", Encoder(dictionary)), ("estimator", estimator)]).fit(houses, houses["SalePrice"])
 
 
-@contextmanager
-def inside(folder, store):
-    """This process in another folder, with another store."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", store)
-        yield
+def settle(patch, folder):
+    """This process in another folder, as if the repository were there."""
+    patch.chdir(folder)
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    for module in (connection, store):
+        patch.setattr(module, "ROOT", folder)
+        patch.setattr(module, "OWN_DATABASE", folder / "mlflow.db")
 
 
 def run(module, *arguments):
@@ -120,7 +121,8 @@ def finished(tmp_path_factory, table):
     content["fit"]["cv_folds"] = 0
     content["register"]["min_test_r2"] = -10
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    with inside(folder, f"sqlite:///{folder}/mlflow.db"):
+    with pytest.MonkeyPatch.context() as patch:
+        settle(patch, folder)
         run("prepare")
         for name in ("ridge", "decision_tree"):
             run("train", name)
@@ -154,8 +156,7 @@ def home(finished, tmp_path, monkeypatch):
     """This process in a copy of the small project."""
     folder = tmp_path / "project"
     subprocess.run(["cp", "-a", str(finished), str(folder)], check=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    settle(monkeypatch, folder)
     return folder
 
 
@@ -338,8 +339,9 @@ def test_a_stage_whose_input_is_gone_or_no_longer_what_it_was(home, command, pat
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """This process in a folder with nothing but odd files."""
-    monkeypatch.chdir(tmp_path)
+    settle(monkeypatch, tmp_path)
     bad.make_places(tmp_path)
+    monkeypatch.setattr(connection, "OWN_DATABASE", tmp_path / "another.db")
     monkeypatch.setattr(connection, "PATIENCE", 2)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -514,12 +516,14 @@ STORED = ["train ridge", "register", "predict houses.csv --output out.csv", "tun
 STORED += ["history show 1", "history rollback", "serve --port 0"]
 
 
+LONELY = {("{}", "history list")}  # a store with nothing in it may say so
+
+
 @pytest.mark.parametrize("command", STORED)
 @pytest.mark.parametrize("name", REFUSALS)
-def test_a_server_that_finds_the_experiment_and_then_refuses(home, place, monkeypatch, capsys, command, name):
-    monkeypatch.chdir(home)
-    if command == "history list" and name == "{}":
-        pytest.skip("a store with nothing in it")
+def test_a_server_that_finds_the_experiment_and_then_refuses(place, home, monkeypatch, capsys, command, name):
+    if (name, command) in LONELY:
+        return
     with listening(HEALTHY, REFUSALS[name], FOUND) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
         refuse(lambda: run(*command.split()), but=[*STORE, "optuna.db"])
@@ -639,11 +643,11 @@ PROCESSES = {
 @pytest.mark.parametrize("name", PROCESSES)
 def test_one_of_each_kind_as_a_person_would_start_it(home, name):
     command, changes = PROCESSES[name]
-    store = changes.get("store", f"sqlite:///{home}/mlflow.db")
+    address = changes.get("store", f"sqlite:///{home}/mlflow.db")
     content = yaml.safe_load(Path("params.yaml").read_text())
     write_params({key: {**value, **changes.get(key, {})} for key, value in content.items()})
     before = snapshot(home)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": store}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": address}
     line = [sys.executable, "-m", *f"stages.{command}".split(" ")]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
@@ -651,3 +655,114 @@ def test_one_of_each_kind_as_a_person_would_start_it(home, name):
     assert done.stderr.startswith("error: ")
     check_message(done.stderr)
     assert snapshot(home) == before
+
+
+STUDIES = {"rubbish": b"hello " * 1000, "a header": b"SQLite format 3\0", "a picture": b"\x89PNG" + bytes(5000)}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_search_that_cannot_be_read(home, name):
+    Path("optuna.db").write_bytes(STUDIES[name])
+    assert "optuna.db" in refuse(lambda: run("tune", "ridge", "--trials", "1"))
+
+
+def test_more_folds_than_rows(params):
+    fit = Fit(**{**params["fit"], "cv_folds": 20})
+    refuse(lambda: list(draw_folds(10, fit)))
+
+
+@pytest.fixture
+def stranger(home):
+    """A version of the registered model that somebody put into Production by hand: a pickle from a run of theirs."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+    client = mlflow.MlflowClient()
+    begun = client.create_run(client.get_experiment_by_name(connection.EXPERIMENT).experiment_id)
+    client.set_terminated(begun.info.run_id, "FINISHED")
+    source = (home / "odd/pickle").as_uri()
+    version = client.create_model_version("HousePricesPredictor", source, begun.info.run_id).version
+    with pytest.warns(FutureWarning):
+        client.transition_model_version_stage(
+            "HousePricesPredictor", version, "Production", archive_existing_versions=True
+        )
+    return begun.info.run_id, version
+
+
+@pytest.mark.parametrize("command", ["predict houses.csv --output out.csv", "serve --port 0", "history show 2"])
+def test_a_strangers_version_in_production(home, stranger, command):
+    refuse(lambda: run(*command.split()), but=["registered_model_meta"])  # MLflow's own note
+
+
+def test_a_strangers_run_has_no_way_back_and_its_version_no_promotion(home, stranger, capsys):
+    refuse(lambda: run("history", "show", stranger[0]))
+    run("history", "list")
+    assert "←" not in capsys.readouterr().out
+    run("register")
+    assert "version 1 → Production" in capsys.readouterr().out
+    assert not Path("pwned").exists()
+
+
+def test_a_file_named_production_is_not_the_model_in_production(home):
+    Path("Production").write_bytes(Path("odd/pickle/model.pkl").read_bytes())
+    run("predict", "houses.csv", "--output", "out.csv")
+    assert len(pd.read_csv("out.csv")) == 200
+    assert not Path("pwned").exists()
+
+
+GOOD_FILES = {
+    "a mark of UTF-8": lambda table: b"\xef\xbb\xbf" + bad.as_csv(table).encode(),
+    "lines of Windows": lambda table: bad.as_csv(table).replace("\n", "\r\n"),
+    "quotes": lambda table: table.to_csv(index=False, na_rep="NA", quoting=1),
+    "nothing for what is missing": lambda table: table.to_csv(index=False, na_rep=""),
+    "a trailing comma in every line": lambda table: bad.as_csv(table).replace("\n", ",\n"),
+    "columns in another order": lambda table: bad.as_csv(table[table.columns[::-1]]),
+    "a column more": lambda table: bad.as_csv(table.assign(Café="é\n,")),
+    "no end of line": lambda table: bad.as_csv(table).rstrip("\n"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD_FILES)
+def test_a_good_table_in_another_dress_is_read_as_before(doors, table, tmp_path, monkeypatch, server, name):
+    monkeypatch.chdir(tmp_path)
+    write("plain.csv", bad.as_csv, table)
+    write("dressed.csv", GOOD_FILES[name], table)
+    found = []
+    for path in ("plain.csv", "dressed.csv"):
+        doors["price"](path)
+        body = Path(path).read_bytes()
+        asked = server[0].post(f"{server[1]}/invocations", body, headers={"Content-Type": "Text/CSV; charset=utf-8"})
+        found.append((doors["learn"](path), pd.read_csv("out.csv"), asked.json()["predictions"]))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    pd.testing.assert_frame_equal(found[0][1], found[1][1])
+    assert found[0][2] == found[1][2]
+    assert found[0][2] == pytest.approx(found[0][1]["SalePrice"].tolist(), abs=0.0051)
+
+
+def test_a_bug_keeps_what_was_there_and_says_that_it_is_one(home):
+    code = "import sys, stages.prepare as p; sys.argv = ['p']; p.split_rows = lambda *_: 1 / 0; p.run_command(p.main)"
+    before = snapshot(home)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    first, second, *_ = done.stderr.splitlines()
+    assert first.startswith("error: this is a bug")
+    assert second.startswith("Traceback")
+    assert snapshot(home) == before
+
+
+def test_four_clones_that_share_an_empty_store_all_find_it(place):
+    """At once, as a file that nobody has used yet."""
+    code = "import sys; from stages.tracking import connection; print(connection.connect())"
+    shared = f"sqlite:///{place}/shared.db"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": shared}
+    clones = []
+    for number in range(4):
+        root = place / f"clone{number}"
+        root.mkdir()
+        line = [sys.executable, "-c", code]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        clones.append(subprocess.Popen(line, cwd=root, env={**environment, "DVC_ROOT": str(root)}, **pipes))
+    said = [clone.communicate(timeout=120) for clone in clones]
+    assert [clone.returncode for clone in clones] == [0] * 4, said
+    assert len({out for out, _ in said}) == 1
