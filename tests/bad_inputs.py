@@ -19,7 +19,7 @@ LONG = "a" * 5000
 # cells of the raw table
 NO_NUMBER = ["big", "nan", "1,5", "0x10", "1_000", "$100", "TRUE", "2008-01-31", "½", "--1", "1 2", "#REF!", "=1+1"]
 TOO_LARGE = ["inf", "-inf", "Infinity", "1e16", "-1e16", "1e999"]
-NO_ID = ["", "1.5", "1e30", "-1e30", "9007199254740994", "inf", "nan", "2", "2.0", "one", "0.1"]
+NO_ID = ["", "1.5", "99999.5", "1e30", "-1e30", "9007199254740994", "inf", "nan", "2", "2.0", "one", "0.1"]
 
 PRICED_CELLS = [  # faults behind every door
     *((column, value) for column in ("LotArea", "MSSubClass") for value in NO_NUMBER + TOO_LARGE),

@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import joblib
+import mlflow
 import pandas as pd
 import pytest
 import yaml
@@ -528,6 +529,7 @@ def test_a_server_that_finds_the_experiment_and_then_refuses(place, home, monkey
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
         refuse(lambda: run(*command.split()), but=[*STORE, "optuna.db"])
     assert "secret" not in "".join(capsys.readouterr())
+    assert "secret" not in mlflow.get_tracking_uri()
 
 
 @pytest.fixture(scope="session")
@@ -674,8 +676,6 @@ def test_more_folds_than_rows(params):
 @pytest.fixture
 def stranger(home):
     """A version of the registered model that somebody put into Production by hand: a pickle from a run of theirs."""
-    import mlflow
-
     mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
     client = mlflow.MlflowClient()
     begun = client.create_run(client.get_experiment_by_name(connection.EXPERIMENT).experiment_id)

@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from stages.table.columns import is_missing
 
-LARGEST = 1e15  # a number beyond it is no quantity, and its products leave the range of the trees' float32
-LARGEST_ID = 2.0**53  # up to here, float64 tells any two whole numbers apart
+LARGEST = 1e15  # a number beyond it is no quantity or id, and its products leave the range of the trees' float32
 CELLS = "must have one cell for each column"
 
 
@@ -158,14 +157,13 @@ def parse_text(array: pa.Array) -> tuple[pd.Categorical, np.ndarray]:
 
 
 def check_ids(name: str, ids: np.ndarray, bad: np.ndarray, seen: "SeenIds") -> list[Finding]:
-    """The rows whose id (float64, NaN where there is none) is missing, not whole, too large, or there already.
+    """The rows whose id (float64, NaN where there is none) is missing, not whole, or there already.
 
     bad: rows that have a fault already, (n_rows,), whose ids are not looked at.
     """
     broken = {
         "must not be missing": np.isnan(ids),
         "must be a whole number": ~np.isnan(ids) & (ids != np.round(ids)),
-        f"must be at most {LARGEST_ID:.0f} in size": np.abs(ids) > LARGEST_ID,
     }
     usable = np.flatnonzero(~np.any([*broken.values(), bad], axis=0))
     broken["must be unique"] = np.zeros(len(ids), dtype=bool)
