@@ -244,6 +244,13 @@ def test_a_setting_that_is_not_allowed(tmp_path, monkeypatch, params, section, v
     assert section in said
 
 
+def test_a_setting_that_stands_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  test_size: 0.2\n", "  test_size: 0.2\n  test_size: 0.3\n"))
+    assert "'test_size' stands twice" in refuse(lambda: read_section(Data))
+
+
 def write_params(content):
     limit = sys.get_int_max_str_digits()
     Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

@@ -28,7 +28,9 @@ EDGES = [1e15, -1e15, 1.0000001e15, 5e15, 10**16, 1e17, -0.0, 5e-324, 1e308, flo
 FITTING = st.one_of(st.integers(0, 3000), st.floats(0, 1e6), st.floats(-1e15, 1e15), st.integers(-(10**15), 10**15))
 NUMBERS = st.one_of(st.sampled_from(EDGES), st.floats(allow_nan=False), st.integers(-(10**17), 10**17))
 WORDS = ["NA", "", "nan", "None", "null", "NULL", "N/A", "inf", "-inf", "1e5", " 1", "1 ", "0x1", "TRUE", "1_0", "١"]
-CELLS = st.one_of(st.booleans(), NUMBERS, st.sampled_from(WORDS), TEXT, FITTING, FITTING.map(str))
+CELLS = st.one_of(
+    st.sampled_from(WORDS), st.sampled_from(WORDS), st.booleans(), NUMBERS, TEXT, FITTING, FITTING.map(str)
+)
 STRANGE = st.one_of(CELLS, st.lists(CELLS, max_size=2), st.dictionaries(TEXT, CELLS, max_size=2))
 
 
