@@ -33,7 +33,7 @@ def register() -> list[str]:
     from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
     from stages.registry.promotion import register_champion
-    from stages.registry.versions import REGISTERED_MODEL
+    from stages.registry.versions import REGISTERED_MODEL, list_versions
     from stages.shared.params import Register, read_section
     from stages.tracking.connection import connect, explain_store_errors
     from stages.tracking.models import find_local_folder
@@ -52,7 +52,9 @@ def register() -> list[str]:
                 print(f"register: {scores[name]['model']} was not in MLflow; logged from DVC's files")
         log_card(runs[report["name"]], CARD)
         done = register_champion(report, runs[report["name"]], settings)
-        folders = [folder for run in runs.values() if (folder := find_local_folder(run))]
+        held = [*(run.data.tags for run in runs.values()), *(version.tags for version in list_versions())]
+        ids = {tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags}
+        folders = [folder for model_id in sorted(ids) if (folder := find_local_folder(model_id))]
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
     print(format_leaderboard(scores, seconds, score_baseline()))
     print(explain_choice(report, scores).replace("`", ""))

@@ -1,4 +1,4 @@
-"""What a person sees in a browser: the eight runs, their comparison, the registered model, and DVC's plots."""
+"""What a person sees in a browser: the nine runs, their comparison, the registered model, and DVC's plots."""
 
 import re
 
@@ -31,9 +31,9 @@ def list_names(page):
     return [name for name in links if name in MISSION]
 
 
-def test_eight_runs_are_listed_and_can_be_sorted_by_test_r2(page, address, whole_project):
+def test_nine_runs_are_listed_and_can_be_sorted_by_test_r2(page, address, whole_project):
     show_runs(page, address)
-    expect(page.get_by_text("8 matching runs")).to_be_visible()
+    expect(page.get_by_text("9 matching runs")).to_be_visible()
     assert set(list_names(page)) == set(MISSION)
     page.get_by_role("button", name="Sort: Created").click()
     page.get_by_placeholder("Search", exact=True).fill("test_r2")
@@ -45,7 +45,7 @@ def test_ticking_all_and_compare_opens_the_charts(page, address):
     show_runs(page, address)
     page.get_by_role("checkbox").first.click(force=True)
     page.get_by_role("button", name="Compare").click()
-    expect(page.get_by_text("Comparing 8 Runs from 1 Experiment")).to_be_visible()
+    expect(page.get_by_text("Comparing 9 Runs from 1 Experiment")).to_be_visible()
     expect(page.locator(".parcoords, .js-plotly-plot").first).to_be_visible()
     page.get_by_role("tab", name="Scatter Plot").click()
     for label, metric in (("X-axis", "test_rmse"), ("Y-axis", "test_r2")):
@@ -53,7 +53,7 @@ def test_ticking_all_and_compare_opens_the_charts(page, address):
     plot = page.locator(".js-plotly-plot:visible").first
     expect(plot.locator(".xtitle")).to_have_text("test_rmse")
     expect(plot.locator(".ytitle")).to_have_text("test_r2")
-    assert plot.evaluate("chart => chart.data.map(trace => trace.x.length)") == [8]
+    assert plot.evaluate("chart => chart.data.map(trace => trace.x.length)") == [9]
 
 
 def choose(page, label, metric):

@@ -110,7 +110,7 @@ def server(tmp_path):
         def answers(self):
             try:
                 return requests.get(f"{self.address}/health", timeout=2).ok
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 return False
 
         def stop(self):

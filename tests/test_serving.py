@@ -56,7 +56,7 @@ def wait_until(ready, process, log, seconds=120):
 def answers(url):
     try:
         return requests.get(f"{url}/ping", timeout=5).status_code == 200
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 

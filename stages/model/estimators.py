@@ -129,7 +129,7 @@ def round_coefficients(regressor: BaseEstimator) -> None:
     if not math.isfinite(largest):
         raise InputError(f"{type(regressor).__name__} finds weights that are not finite; look at params.yaml")
     places = 6 - math.floor(math.log10(largest)) if largest else 6
-    regressor.coef_ = np.round(regressor.coef_, places)
+    regressor.coef_ = np.round(regressor.coef_, places) + 0.0  # which makes one zero of 0.0 and -0.0
     regressor.intercept_ = float(np.round(regressor.intercept_, places))
     for name in ("singular_", "dual_gap_"):
         vars(regressor).pop(name, None)

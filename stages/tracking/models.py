@@ -161,9 +161,12 @@ def has_model(run: Run) -> bool:
         return False
 
 
-def find_local_folder(run: Run) -> Path | None:
-    """Where the files of a run's model are, if MLflow keeps them on this machine."""
-    place = mlflow.get_logged_model(run.data.tags["dvc.model_id"]).artifact_location
+def find_local_folder(model_id: str) -> Path | None:
+    """Where the files of a logged model are, if MLflow still has it and keeps them on this machine."""
+    try:
+        place = mlflow.get_logged_model(model_id).artifact_location
+    except MlflowException:
+        return None
     return Path(place.removeprefix("file://")) if place.startswith("file://") else None
 
 

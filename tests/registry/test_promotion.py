@@ -9,7 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from stages.registry.promotion import decide
 from stages.shared.params import Register
-from tests.conftest import find_versions, production_of
+from tests.conftest import find_runs, find_versions, production_of
 
 SETTINGS = Register(metric="test_rmse", min_test_r2=0.85, min_gain=0.0, promote="better", refit=True)
 SCORES = {"test_rmse": 20_000.0, "test_r2": 0.93}
@@ -124,3 +124,18 @@ def test_rollback_is_remembered_and_history_tells_it(clone):
     history = clone.stage("history", "list").stdout.splitlines()
     assert [line.split()[2] for line in history] == ["1", "2", "1", "2"]
     assert clone.stage("history", "rollback", "9", check=False).stderr.startswith("error: there is no version 9")
+
+
+@pytest.mark.slow
+def test_swapped_bytes_of_production_are_noticed_by_the_next_repro(clone):
+    """The database is as it was; only a file of the model that serves is another's."""
+    clone.run("dvc", "repro")
+    mlflow.set_tracking_uri(clone.store)
+    served = mlflow.MlflowClient().get_model_version("HousePricesPredictor", "1")
+    place = mlflow.get_logged_model(served.tags["dvc.model_id"]).artifact_location.removeprefix("file://")
+    tree = next(run for run in find_runs(clone) if run.info.run_name == "Decision Tree")
+    other = mlflow.get_logged_model(tree.data.tags["dvc.model_id"]).artifact_location.removeprefix("file://")
+    shutil.copy(f"{other}/model.skops", f"{place}/model.skops")
+    printed = clone.run("dvc", "repro").stdout
+    assert "its files are not those that were registered" in printed
+    assert production_of(clone) == 2
