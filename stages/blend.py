@@ -11,13 +11,14 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from stages.model.blend import Blend, choose_weights, mean_of
-from stages.model.estimators import require_model, round_estimator
+from stages.model.estimators import predict_target, require_model, require_models, round_estimator
 from stages.model.folds import draw_folds, score_folds
 from stages.model.results import (
     PARTS,
     describe_scores,
     load_object,
     read_features,
+    read_scores_file,
     read_targets,
     score_parts,
     tabulate_predictions,
@@ -26,7 +27,7 @@ from stages.model.results import (
 )
 from stages.shared import params
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import model_file, scores_file
+from stages.shared.files import model_file
 from stages.shared.params import Fit, read_section
 
 TITLE = "Blend"
@@ -69,7 +70,7 @@ def blend(names: list[str]) -> None:
     fit, settings, target = read_section(Fit), read_section(params.Blend), read_targets()
     weights, validated, tables = np.full(len(names), 1 / len(names)), {}, {}
     if fit.cv_folds:
-        columns = [pd.read_csv(scores_file(name, "out_of_fold"))["predicted"] for name in names]
+        columns = [read_scores_file(name, "out_of_fold")["predicted"] for name in names]
         weights, nested = validate(target["train"], np.array(columns), settings.within, fit)
         validated = score_folds(target["train"], nested)
         tables["out_of_fold"] = tabulate_predictions("train", nested)
@@ -80,7 +81,7 @@ def blend(names: list[str]) -> None:
     with open_run("blend", TITLE) as log_results:
         with threadpool_limits(fit.threads):
             pipeline = compose(chosen, target["train"], fit.log_target)
-        predicted = {part: pipeline["estimator"].predict(read_features(part)) for part in PARTS}
+        predicted = {part: predict_target(pipeline["estimator"], read_features(part)) for part in PARTS}
         scores = score_parts(target, predicted, fit.seed, TITLE) | validated
         tables |= {
             "predictions": tabulate_predictions("test", predicted["test"]),
@@ -96,7 +97,7 @@ def blend(names: list[str]) -> None:
 def main() -> None:
     parser = make_parser("blend", __doc__, "--models ridge xgboost")
     parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists")
-    blend(parser.parse_args().models)
+    blend(require_models(parser.parse_args().models))
 
 
 if __name__ == "__main__":

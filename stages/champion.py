@@ -13,13 +13,13 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from stages.model.estimators import round_estimator
+from stages.model.estimators import require_models, round_estimator
 from stages.model.metrics import Scores, estimate_win_rate, find_metric
-from stages.model.results import PARTS, load_object, read_table, read_targets
+from stages.model.results import PARTS, load_object, read_scores_file, read_table, read_targets
 from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CARD, CHAMPION, model_file, plot_file, scores_file, write_json, write_whole
+from stages.shared.files import CARD, CHAMPION, model_file, plot_file, write_json, write_whole
 from stages.shared.params import Fit, Register, read_section
 
 MOST_POINTS = 5000  # of a model, in a plot
@@ -29,7 +29,7 @@ def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
     """The runner-up, and the share of resamples of the test rows in which the champion beats it."""
     if len(ranked) < 2:
         return {}
-    first, second = (pd.read_csv(scores_file(name, "predictions")) for name in ranked[:2])
+    first, second = (read_scores_file(name, "predictions") for name in ranked[:2])
     arrays = first["actual"].to_numpy(), first["predicted"].to_numpy(), second["predicted"].to_numpy()
     return {"runner_up": ranked[1], "win_rate": estimate_win_rate(*arrays, metric, seed)}
 
@@ -47,9 +47,7 @@ def refit_pipeline(pipeline: Pipeline) -> Pipeline:
 def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd.DataFrame]:
     """One table for each plot, with all models in the order of the leaderboard."""
     tables = {
-        kind: pd.concat(
-            [pd.read_csv(scores_file(n, kind)).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked]
-        )
+        kind: pd.concat([read_scores_file(n, kind).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked])
         for kind in ("predictions", "features", "learning")
     }
     keys = {"model": "model", "rmse": "test_rmse", "low": "test_rmse_low", "high": "test_rmse_high"}
@@ -61,7 +59,7 @@ def main() -> None:
     parser = make_parser("champion", __doc__, "--models ridge xgboost")
     parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists; the blend joins them")
     settings, fit = read_section(Register), read_section(Fit)
-    scores = read_scores([*parser.parse_args().models, "blend"])
+    scores = read_scores([*require_models(parser.parse_args().models), "blend"])
     ranked = rank_models(scores, settings.metric)
     report = {"name": ranked[0], **scores[ranked[0]], "chosen_by": settings.metric, "ranking": ranked}
     report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}

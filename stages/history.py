@@ -76,9 +76,10 @@ def find_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
         filter_string=f"attributes.status = 'FINISHED' and {clause}",
         output_format="list",
     )
+    found = [run for run in found if "dvc.model_md5" in run.data.tags]  # others are not the pipeline's
     if not found:
         known = registry.name_versions(versions)
-        raise InputError(f"{key!r} is no md5 of a model, run id or version in MLflow; versions: {known}")
+        raise InputError(f"{key!r} is no md5, run id or version of a model of this pipeline; versions: {known}")
     return found
 
 
@@ -97,8 +98,10 @@ def list_promotions() -> None:
         for tag, why in version.tags.items()
         if tag.startswith(registry.PROMOTED)
     )
+    serving = registry.find_production(versions)
+    since = max((when for when, version, _ in promotions if version is serving), default=None)
     for when, version, why in promotions:
-        now = f"  ← {registry.PRODUCTION}" if when == promotions[-1][0] else ""
+        now = f"  ← {registry.PRODUCTION}" if when == since else ""
         print(f"{when[:19]}Z  version {version.version}  {version.tags.get('dvc.stage', '')}  {why}{now}")
     if not promotions:
         print("nothing was promoted yet")

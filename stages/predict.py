@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.registry.loading import add_model_arguments, open_model
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import write_whole
+from stages.shared.files import require_file, write_whole
 from stages.table.checks import (
     CELLS,
     Finding,
@@ -106,7 +107,7 @@ def check_file(path: str, encoder: "Encoder") -> Iterator[Chunk]:
 
 def name_rows(ids: np.ndarray, bad: np.ndarray, places: pd.Series) -> pd.Series:
     """Ids as whole numbers; where a row is bad and its id is none, its place in the file."""
-    unnamed = bad & ~(ids % 1 == 0)
+    unnamed = bad & (np.isnan(ids) | (ids != np.round(ids)))
     named = pd.Series(np.where(unnamed | (np.abs(ids) > 2**63), 0, ids).astype(np.int64))
     return named.astype(object).where(~unnamed, [f"(row {place + 1})" for place in places]) if unnamed.any() else named
 
@@ -192,12 +193,13 @@ def show_progress(predicted: Iterable[tuple[pd.DataFrame, float]]) -> Iterator[p
 
 
 def find_paths(source: str, output: str) -> tuple[Path, Path, Path]:
-    """Where predictions, marks and rejects go. Raises InputError for a suffix that is not known, a folder that can't
-    be written to, or if one of the three is the input.
+    """Where predictions, marks and rejects go. Raises InputError for no input, a suffix that is not known, a folder
+    that can't be written to, or if one of the three is the input.
     """
+    require_file(source)
     path = Path(output)
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--output {output}: must end in .csv or .parquet")
+    if path.suffix not in (".csv", ".parquet") or "://" in output:
+        raise InputError(f"--output {output}: must be a file here that ends in .csv or .parquet")
     paths = (path, path.with_suffix(".marks.csv"), path.with_suffix(".rejects.csv"))
     try:
         for taken in paths:
@@ -206,8 +208,9 @@ def find_paths(source: str, output: str) -> tuple[Path, Path, Path]:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise InputError(f"--output {output}: must be a file")
         path.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path.parent).close()  # a folder may exist, and take no file
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"--output {output[:200]!r}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"--output {output[:200]}: {getattr(error, 'strerror', None) or error}") from None
     return paths
 
 
@@ -227,8 +230,7 @@ def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bo
         predicted = predict_chunks(pipeline, chunks, marks, rejects if skip_bad else None, faults)
         count = write_predictions(parts[0], show_progress(predicted))
         if faults.rules and (not skip_bad or not count):
-            listed = "\n".join(f"  {fault}" for fault in faults.describe())
-            raise InputError(f"{source}: {len(faults.rules)} fault(s), nothing written\n{listed}")
+            raise InputError(f"{source}: {len(faults.rules)} fault(s), nothing written", faults.describe())
         for side in (marks, rejects):
             if not side.count:
                 side.path.unlink()

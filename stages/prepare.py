@@ -51,6 +51,8 @@ def main() -> None:
     train, test = split_rows(table, data.test_size, data.seed)
     del table  # a large one would be in memory twice
     encoder = Encoder(dictionary).fit(train)
+    if not encoder.feature_names_:
+        raise InputError(f"{data.path}: nothing to learn from: no column is a feature that differs between rows")
     with write_whole(PREPARED) as folder:
         folder.mkdir()
         for name, frame in make_tables({"train": train, "test": test}, encoder):

@@ -17,7 +17,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, Field, StrictStr, ValidationError, create_model
+from pydantic import BaseModel, FailFast, Field, StrictStr, ValidationError, create_model
 from starlette.exceptions import HTTPException as HTTPError
 from typing_extensions import TypedDict
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -72,7 +72,7 @@ def make_body_type(rules: list[Rule]) -> type[Body]:
         said += [f"one of {', '.join(map(str, rule.levels))}"] if rule.levels else []
         kind = Quantity if rule.number else StrictStr
         fields[rule.name] = Annotated[kind | None, Field(description="; ".join(said) or None)]
-    rows: Any = (list[TypedDict("Row", fields)] | None, None)  # type: ignore[misc, operator]
+    rows: Any = (Annotated[list[TypedDict("Row", fields)], FailFast()], None)  # type: ignore[misc, operator]
     return create_model("Body", __base__=Body, dataframe_records=rows, instances=rows, inputs=rows)
 
 
@@ -190,7 +190,7 @@ def read_csv(body: bytes, rules: list[Rule], _: object) -> pd.DataFrame:
             tally.add(faults, pd.RangeIndex(start, start + len(rows)))
             frames.append(rows)
             start += len(rows)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         raise InputError(describe_failure(error)) from None
     if lines:
         raise InputError(f"CSV: a line {CELLS}, found {lines[0]}")
@@ -214,7 +214,7 @@ def bind_port(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         raise InputError(f"{host}:{port}: {error}; choose another with --host or --port") from None
     return bound
 

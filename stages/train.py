@@ -14,6 +14,7 @@ from stages.model.estimators import (
     build_estimator,
     build_regressor,
     find_regressor,
+    predict_target,
     require_model,
     round_coefficients,
 )
@@ -56,7 +57,7 @@ def train(name: str) -> None:
             learning = trace_learning(estimator, {} if folds else {"train": (X[:SAMPLE], target["train"][:SAMPLE])})
             del X  # large tables need the memory
             round_coefficients(find_regressor(estimator))
-            predicted = {part: estimator.predict(read_features(part)) for part in PARTS}
+            predicted = {part: predict_target(estimator, read_features(part)) for part in PARTS}
             scores = score_parts(target, predicted, fit.seed, model.title)
             pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)])
             tables = {

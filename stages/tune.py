@@ -5,6 +5,7 @@ Writes  optuna.db (a search goes on where it stopped), one MLflow run with a nes
         winner into the model's section of params.yaml, if it is better than what stands there
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import optuna
+import pandas as pd
 from ruamel.yaml import YAML
 from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
@@ -22,10 +24,12 @@ from stages.model.results import load_object, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, write_whole
 from stages.shared.params import PARAMS, Fit, read_mapping, read_section
-from stages.tracking.connection import connect
+from stages.tracking.connection import connect, explain_store_errors
 
 STUDIES = "optuna.db"
 TUNING = "House-Prices-Tuning"  # an experiment of its own: the main one holds what DVC holds
+
+Training = tuple[Any, pd.DataFrame, np.ndarray]
 
 # What is searched, and where: (smallest, largest, on a log scale); a list is a choice.
 SPACES: dict[str, dict[str, Any]] = {
@@ -77,11 +81,15 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def score_section(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
+def read_training() -> Training:
+    """The encoder, the raw training rows and their target, (n_rows,). Raises InputError if prepare has not run."""
+    return load_object(PREPARED / "encoder.joblib"), read_table("rows_train"), read_targets()["train"]
+
+
+def score_section(training: Training, name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
     """Mean cross-validated RMSLE over folds drawn with consecutive seeds."""
-    encoder = load_object(PREPARED / "encoder.joblib")
+    encoder, rows, target = training
     estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
-    rows, target = read_table("rows_train"), read_targets()["train"]
     scores = [
         score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, drawn), rows, drawn))["cv_rmsle"]
         for drawn in (
@@ -92,11 +100,11 @@ def score_section(name: str, section: dict[str, Any], fit: Fit, repeats: int) ->
     return float(np.mean(scores))
 
 
-def try_section(trial: optuna.Trial, name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
+def try_section(trial: optuna.Trial, name: str, section: dict[str, Any], score_section: Callable[..., float]) -> float:
     """One trial: a section with some of its values replaced, scored, and logged as a nested run."""
     tried = {**section, **suggest(trial, SPACES[name])}
     with mlflow.start_run(run_name=f"trial {trial.number}", nested=True):
-        score = score_section(name, tried, fit, repeats)
+        score = score_section(section=tried)
         mlflow.log_params(tried)
         mlflow.log_metric("cv_rmsle", score)
     print(f"tune@{name}: trial {trial.number}: {score:.5f} with {tried}", flush=True)
@@ -129,20 +137,23 @@ def tune(name: str, trials: int, repeats: int) -> None:
         raise InputError(f"{title} has nothing to search")
     if min(trials, repeats) < 1:
         raise InputError(f"--trials {trials} --repeats {repeats}: each must be at least 1")
-    fit, section = read_section(Fit), read_mapping(name)
+    fit, section, training = read_section(Fit), read_mapping(name), read_training()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(name, fit.seed)
     with threadpool_limits(fit.threads):
-        present = score_section(name, section, fit, repeats)
+        score = partial(score_section, training, name, fit=fit, repeats=repeats)
+        present = score(section=section)
         print(
             f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
-        mlflow.set_experiment(experiment_id=connect(TUNING))
-        with mlflow.start_run(run_name=f"Tune {title}"):
-            objective = partial(try_section, name=name, section=section, fit=fit, repeats=repeats)
-            study.optimize(objective, n_trials=trials)
-            mlflow.log_metric("cv_rmsle", study.best_value)
+        experiment_id = connect(TUNING)
+        objective = partial(try_section, name=name, section=section, score_section=score)
+        with explain_store_errors():
+            mlflow.set_experiment(experiment_id=experiment_id)
+            with mlflow.start_run(run_name=f"Tune {title}"):
+                study.optimize(objective, n_trials=trials)
+                mlflow.log_metric("cv_rmsle", study.best_value)
     best = suggest(optuna.trial.FixedTrial(study.best_params), SPACES[name])  # type: ignore[arg-type]
     if study.best_value < present:
         write_section(name, best)

@@ -6,6 +6,7 @@ for each fault), exit code 1 or an answer of 4xx, and leaves everything on disk 
 
 import json
 import os
+import pickle
 import random
 from pathlib import Path
 
@@ -18,7 +19,7 @@ LONG = "a" * 5000
 # cells of the raw table
 NO_NUMBER = ["big", "nan", "1,5", "0x10", "1_000", "$100", "TRUE", "2008-01-31", "½", "--1", "1 2", "#REF!", "=1+1"]
 TOO_LARGE = ["inf", "-inf", "Infinity", "1e16", "-1e16", "1e999"]
-NO_ID = ["", "1.5", "1e30", "-1e30", "9007199254740994", "inf", "nan", "2", "2.0", "one", "0.1"]
+NO_ID = ["", "1.5", "99999.5", "1e30", "-1e30", "9007199254740994", "inf", "nan", "2", "2.0", "one", "0.1"]
 
 PRICED_CELLS = [  # faults behind every door
     *((column, value) for column in ("LotArea", "MSSubClass") for value in NO_NUMBER + TOO_LARGE),
@@ -69,6 +70,8 @@ CSV_FILES = {
     "UTF-16 without a mark": lambda table: as_csv(table).encode("utf-16-le"),
     "UTF-32": lambda table: as_csv(table).encode("utf-32"),
     "latin-1": lambda table: as_csv(table.assign(Street="Caf\xe9")).encode("latin-1"),
+    "latin-1 in a column that nobody knows": lambda table: as_csv(table.assign(x="Caf\xe9")).encode("latin-1"),
+    "latin-1 in a short line": lambda table: with_line(table, "99999,Caf\xe9\n").encode("latin-1"),
     "latin-1 header": lambda table: as_csv(table.assign(Café=1)).encode("latin-1"),
     "another table": b"a,b\n1,2\n",
     "semicolons": lambda table: table.to_csv(index=False, sep=";"),
@@ -83,7 +86,6 @@ CSV_FILES = {
     "spaces in the header": lambda table: as_csv(table.rename(columns=lambda name: f" {name}")),
     "a cell too many": lambda table: cut(table, ",1"),
     "a trailing comma": lambda table: cut(table, ","),
-    "a trailing comma everywhere": lambda table: as_csv(table).replace("\n", ",\n"),
     "a short row": lambda table: with_line(table, "99999,60\n"),
     "a half line at the end": lambda table: as_csv(table)[:-60],
     "a footer": lambda table: with_line(table, "total of all rows\n"),
@@ -168,6 +170,7 @@ LEARNED_PARQUET = {
 # names that lead to no file, in a folder that holds what make_places made
 PLACES = ["nowhere.csv", "folder", "fifo", "loop.csv", "dangling.csv", "/dev/zero", "/dev/null", "/dev/stdin", "", "."]
 PLACES += [LONG, f"{LONG}.parquet", "nul\0.csv", "s3://bucket/houses.csv", "https://example.com/houses.csv", "socket"]
+PLACES += ["two\nlines.csv", "\033[31mred.csv"]
 PLACES += ["loop.csv/houses.csv", "file.txt/houses.csv", "~/houses.csv", "*.csv", "fifo.parquet", "\ud800.csv"]
 
 
@@ -179,6 +182,48 @@ def make_places(folder: Path) -> None:
     os.mknod(folder / "socket", 0o140644)
     (folder / "loop.csv").symlink_to("loop.csv")
     (folder / "dangling.csv").symlink_to("gone.csv")
+
+
+def make_models(folder: Path) -> None:
+    """Folders of models that are none of this project's, or that could run code when they are loaded."""
+    import skops.io
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import Pipeline
+
+    steps = Pipeline([("encoder", LinearRegression()), ("estimator", LinearRegression())])
+    skops_flavor = {"sklearn": {"pickled_model": "model.skops", "serialization_format": "skops"}}
+    pickle_flavor = {"sklearn": {"pickled_model": "model.pkl", "serialization_format": "cloudpickle"}}
+    loader = {"python_function": {"loader_module": "evil", "code": "code", "data": "data"}}
+    for name, flavors, model in [
+        ("regression", skops_flavor, LinearRegression()),
+        ("steps", skops_flavor, steps),
+        ("foreign", skops_flavor, {"a": Evil()}),
+        ("damaged", skops_flavor, None),
+        ("pickle", pickle_flavor, Evil()),
+        ("loader", loader, None),
+        ("none", {}, None),
+        ("words", {"sklearn": "skops"}, None),
+        ("null", None, None),
+    ]:
+        (folder / name / "code").mkdir(parents=True)
+        (folder / name / "code/evil.py").write_text("open('pwned', 'w')\n")
+        (folder / name / "MLmodel").write_text(json.dumps({"flavors": flavors, "model_uuid": "x", "run_id": "x"}))
+        (folder / name / "model.pkl").write_bytes(pickle.dumps(model))
+        (folder / name / "model.skops").write_bytes(
+            skops.io.dumps(model) if model is not None else b"PK\x03\x04rubbish"
+        )
+    (folder / "empty").mkdir()
+    (folder / "yaml").mkdir()
+    (folder / "yaml/MLmodel").write_text(BOMB)
+
+
+class Evil:
+    """Runs a command when it is taken from a pickle."""
+
+    a = 1
+
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch pwned",)
 
 
 # the dictionary
@@ -211,7 +256,7 @@ YAML_FILES = {  # bad as a dictionary and as params.yaml alike
     "an unknown anchor": "a: *b\n",
     "a merge of a word": "a: {<<: hello}\n",
     "code": "data: !!python/object/apply:os.system ['touch pwned']\n",
-    "an unknown tag": "data: !secret 1\n",
+    "an unknown tag": "data: !hidden 1\n",
     "a date that is none": "data: 2020-99-99\n",
     "UTF-16": "target: y\n".encode("utf-16"),
     "latin-1": "target: caf\xe9\n".encode("latin-1"),
@@ -235,6 +280,9 @@ DICTIONARIES = {
     "id a category": HEAD.replace("id: i", "id: c"),
     "id a number": HEAD.replace("id: i", "id: 5"),
     "unknown key": HEAD + "colour: red\n",
+    "rare twice": HEAD + "rare: 5\nrare: 6\n",
+    "a column twice": HEAD + "  x: {type: number}\n",
+    "a type twice": HEAD + "  n: {type: number, type: number}\n",
     "rare zero": HEAD + "rare: 0\n",
     "rare a half": HEAD + "rare: 1.5\n",
     "rare true": HEAD + "rare: true\n",
@@ -247,13 +295,16 @@ DICTIONARIES = {
     "a column null": "target: y\ncolumns: {y: null}\n",
     "a name that is a number": "target: y\ncolumns: {y: {type: number}, 5: {type: number}}\n",
     "a name that is true": "target: y\ncolumns: {y: {type: number}, yes: {type: number}}\n",
-    "only the target": "target: y\ncolumns: {y: {type: number}}\n",
-    "only target and id": "target: y\nid: i\ncolumns: {y: {type: number}, i: {type: number}}\n",
     "outliers a command": HEAD + "outliers: '@pd.io.common.os.system(\"touch pwned\")'\n",
     "outliers a rule": HEAD + "outliers: x > 5\n",
     "outliers a number": HEAD + "outliers: 5\n",
     "outliers that match all": HEAD + "outliers: x == x\n",
     "outliers a list": HEAD + "outliers: [x > 5]\n",
+}
+WITHOUT_FEATURES = {
+    "target.yaml": "target: SalePrice\ncolumns: {SalePrice: {type: number}}\n",
+    "ids.yaml": "target: SalePrice\nid: Id\ncolumns: {SalePrice: {type: number}, Id: {type: number}}\n",
+    "hidden.yaml": "target: SalePrice\ncolumns: {SalePrice: {type: number}, LotArea: {type: number, feature: false}}\n",
 }
 COLUMNS = [
     "{}",
@@ -287,10 +338,10 @@ COLUMNS = [
     "{type: ordinal, levels: a}",
     "{type: ordinal, levels: [a, a]}",
     "{type: ordinal, levels: [[a], [b]]}",
-    "{type: ordinal, levels: [1, 2]}",
+    "{type: ordinal, levels: [1, '1']}",
     "{type: category, levels: [yes, no]}",
     "{type: category, levels: [null]}",
-    "{type: category, levels: [1, 2]}",
+    "{type: category, levels: [1, 1]}",
     "{type: category, levels: [.nan]}",
     "{type: category, levels: [2020-01-01]}",
     "{type: nominal, levels: [a]}",
@@ -337,6 +388,7 @@ FORMULAS = [
     "{is: [c, [p]]}",
     "{is: [nowhere, p]}",
     "{is: [c, nowhere]}",
+    "{is: [c, 5]}",
     "{mean: [x]}",
     "{mean: [c, x]}",
     "{mean: [x, x]}",
@@ -375,7 +427,7 @@ PARAMS = {
 }
 SECTIONS = [None, 5, "seed 42", ["seed"], True]  # in place of a whole section
 HYPERPARAMETERS = {
-    "linear": [{"fit_intercept": "maybe"}, {"alpha": 1}, {"n_jobs": "all"}, {"positive": 5}],
+    "linear": [{"fit_intercept": "maybe"}, {"alpha": 1}, {"n_jobs": "all"}, {"n_jobs": 1_000_000}, {"positive": 5}],
     "ridge": [
         *({"alpha": value} for value in (-1.0, "1e-3", "big", None, True, 10**400, float("inf"), float("nan"), [1, 2])),
         *({"solver": value} for value in ("lbfgs", "magic", 5, None)),
@@ -396,11 +448,11 @@ HYPERPARAMETERS = {
         *({"n_estimators": value} for value in (0, -5, 1.5, True, "many", None, 10**400)),
         {"max_features": 1.5},
         {"n_jobs": 0.5},
-        {"max_samples": 2.0},
+        {"max_samples": "all"},
     ],
     "gradient_boosting": [{"loss": "cubic"}, {"learning_rate": -1}, {"subsample": 0}, {"subsample": 2}, {"init": "x"}],
     "xgboost": [
-        *({"learning_rate": value} for value in (1e10, -1, "fast", float("nan"))),
+        *({"learning_rate": value} for value in (-1, "fast", float("nan"))),
         *({"max_depth": value} for value in ("seven", -1, 10**400)),
         *({"subsample": value} for value in (0, 2, -1)),
         {"booster": "magic"},
@@ -423,12 +475,14 @@ HYPERPARAMETERS = {
         {"min_child_samples": -1},
         {"reg_lambda": -1},
         {"feature_fraction_bynode": 0},
+        *({key: 1_000_000} for key in ("n_jobs", "num_threads", "nthread")),
     ],
 }
 
 # command lines, in a folder that holds a small finished project
 OUT = ["--output", "out.csv"]
 PREDICT = ["houses.csv", *OUT]
+ODD_MODELS = ["regression", "steps", "foreign", "damaged", "pickle", "loader", "none", "words", "null", "empty", "yaml"]
 COMMANDS = {
     "prepare": [["extra"], ["--force"], ["--help me"]],
     "train": [[], ["nothing"], ["ridge", "lasso"], [""], ["Ridge"], ["../ridge"], ["--model", "ridge"], [LONG], ["\0"]],
@@ -460,10 +514,7 @@ COMMANDS = {
         ["houses.csv", "--output"],
         [*PREDICT, "--colour"],
         [*PREDICT, "second.csv"],
-        *(
-            ["houses.csv", "--output", name]
-            for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "out.csv/")
-        ),
+        *(["houses.csv", "--output", name] for name in ("", "out", "out.txt", "out.CSV.gz", ".csv", ".", "/", "..")),
         *(["houses.csv", "--output", name] for name in ("houses.csv", "./houses.csv", "folder/../houses.csv")),
         *(
             ["houses.csv", "--output", name]
@@ -488,6 +539,9 @@ COMMANDS = {
             for name in ("99", "@nobody", "", "-1", "Staging", "Nowhere", "models:/Nothing/1")
         ),
         *([*PREDICT, "--model", name] for name in ("models:/", "runs:/nothing/model", "s3://bucket/model", LONG, "\0")),
+        *([*PREDICT, "--model", f"odd/{name}"] for name in ("pickle/model.pkl", "regression/model.skops", "pickle")),
+        *([*PREDICT, "--model", f"file:odd/{name}"] for name in ODD_MODELS),
+        *([*PREDICT, "--trust", "--model", f"file:odd/{name}"] for name in ("none", "null", "regression", "empty")),
         *(
             [*PREDICT, "--model", name]
             for name in ("http://127.0.0.1:9/model", "file:///nowhere", "models:/x/y/z", "a b")
@@ -536,7 +590,7 @@ URIS = [
     *("sqlite:///fifo", "sqlite:////dev/null", "sqlite:////dev/zero", "sqlite:///socket", "sqlite:///loop.csv"),
     *("sqlite:///file.txt/mlflow.db", f"sqlite:///{LONG}", "sqlite:///nul\0.db", "sqlite:///:memory:", "sqlite:/x.db"),
     *("postgresql://a:secret@nowhere/b", "mysql://a:secret@nowhere/b", "ftp://a:secret@nowhere", "redis://nowhere"),
-    *("file:///tmp", "mlruns", "databricks", "hello", "://", ":", " ", "http//x", "sqlite:///mlflow.db?mode=nothing"),
+    *("file:///tmp", "mlruns", "databricks", "hello", "://", ":", " ", "http//x"),
     *("http://a:secret@127.0.0.1:9", "https://a:secret@127.0.0.1:9/x", "http://a:se/cret@127.0.0.1:9"),
     *("sqlite+pysqlite:///x.db", "uc:x", "s3://bucket", "file://a:secret@host/x", "javascript:alert(1)"),
 ]

@@ -1,6 +1,5 @@
 """A few houses, and whole projects in temporary folders, with the real git, dvc and mlflow."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -29,14 +28,9 @@ SHARING = {
 }
 
 
-OPEN_FAULTS = set(json.loads(Path(__file__).with_name("open_faults.json").read_text()))
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.nodeid in OPEN_FAULTS:
-            item.add_marker(pytest.mark.xfail(strict=True, reason="a bad input that is not refused in one line yet"))
         item.add_marker(pytest.mark.xdist_group(SHARING.get(item.path.stem, item.path.stem)))
 
 

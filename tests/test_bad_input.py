@@ -19,32 +19,35 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import joblib
+import mlflow
 import pandas as pd
 import pytest
 import yaml
 
 from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.model.folds import draw_folds
 from stages.predict import predict_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file
 from stages.shared.params import Blend, Data, Fit, Register, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
-from stages.tracking import connection
+from stages.tracking import connection, store
 from tests import bad_inputs as bad
 from tests.conftest import ROOT
 from tests.rest import serving
 
 SECONDS = 30  # that any refusal may take, also on a slow machine
+STORE = ["mlflow.db"]  # shows the run that failed
 SCHEMAS = {"data": Data, "fit": Fit, "blend": Blend, "register": Register}
 
 
-def snapshot(folder):
+def snapshot(folder, but=()):
     """Every file, folder, pipe and link below a folder, and what it holds; locks may come."""
     found = {}
     for path in sorted(Path(folder).rglob("*")):
         mode = path.lstat().st_mode
-        if path.name.endswith(".lock"):
+        if path.name.endswith(".lock") or path.name in but:
             continue
         found[str(path)] = os.readlink(path) if stat.S_ISLNK(mode) else hash_file(path) if stat.S_ISREG(mode) else mode
     return found
@@ -61,14 +64,14 @@ def check_message(text, secret="secret"):
     text.encode()  # can be printed
 
 
-def refuse(call, folder="."):
-    """Run what must raise InputError, soon and without a trace; returns its message."""
-    before, started = snapshot(folder), time.monotonic()
+def refuse(call, folder=".", but=()):
+    """Run what must raise InputError, soon and without a trace (`but` for some names); returns its message."""
+    before, started = snapshot(folder, but), time.monotonic()
     with pytest.raises(InputError) as caught:
         call()
     assert time.monotonic() - started < SECONDS
     check_message(str(caught.value))
-    assert snapshot(folder) == before
+    assert snapshot(folder, but) == before
     return str(caught.value)
 
 
@@ -90,13 +93,13 @@ def ridge(dictionary, houses, params):
     return Pipeline([("encoder", Encoder(dictionary)), ("estimator", estimator)]).fit(houses, houses["SalePrice"])
 
 
-@contextmanager
-def inside(folder, store):
-    """This process in another folder, with another store."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", store)
-        yield
+def settle(patch, folder):
+    """This process in another folder, as if the repository were there."""
+    patch.chdir(folder)
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    for module in (connection, store):
+        patch.setattr(module, "ROOT", folder)
+        patch.setattr(module, "OWN_DATABASE", folder / "mlflow.db")
 
 
 def run(module, *arguments):
@@ -119,7 +122,8 @@ def finished(tmp_path_factory, table):
     content["fit"]["cv_folds"] = 0
     content["register"]["min_test_r2"] = -10
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    with inside(folder, f"sqlite:///{folder}/mlflow.db"):
+    with pytest.MonkeyPatch.context() as patch:
+        settle(patch, folder)
         run("prepare")
         for name in ("ridge", "decision_tree"):
             run("train", name)
@@ -137,6 +141,9 @@ def finished(tmp_path_factory, table):
         Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": {"outs": outs}}}))
         for name in ("houses.csv", "q.rejects.csv", "w.marks.csv"):
             table.drop(columns="SalePrice").to_csv(name, index=False, na_rep="NA")
+        for name, content in bad.WITHOUT_FEATURES.items():
+            Path(name).write_text(content)
+        bad.make_models(Path("odd"))
         bad.make_places(Path())
         os.mkfifo("fifo.csv")
         Path("folder.csv").mkdir()
@@ -150,8 +157,7 @@ def home(finished, tmp_path, monkeypatch):
     """This process in a copy of the small project."""
     folder = tmp_path / "project"
     subprocess.run(["cp", "-a", str(finished), str(folder)], check=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    settle(monkeypatch, folder)
     return folder
 
 
@@ -238,6 +244,13 @@ def test_a_setting_that_is_not_allowed(tmp_path, monkeypatch, params, section, v
     assert section in said
 
 
+def test_a_setting_that_stands_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  test_size: 0.2\n", "  test_size: 0.2\n  test_size: 0.3\n"))
+    assert "'test_size' stands twice" in refuse(lambda: read_section(Data))
+
+
 def write_params(content):
     limit = sys.get_int_max_str_digits()
     Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -273,6 +286,7 @@ CHANGES = [
     ("prepare", {"data": {"target": "Id"}}),
     ("prepare", {"data": {"target": "Street"}}),
     ("prepare", {"data": {"target": "Nothing"}}),
+    *(("prepare", {"data": {"dictionary": name}}) for name in bad.WITHOUT_FEATURES),
     ("prepare", {"data": {"test_size": 0.001}}),
     ("prepare", {"data": {"test_size": 0.9999}}),
     ("train ridge", {"fit": {"cv_folds": 100_000}}),
@@ -298,7 +312,7 @@ def test_a_stage_with_a_setting_that_does_not_fit_the_table(home, command, chang
     for section, values in changes.items():
         content[section] = {**content[section], **values} if values else None
     write_params(content)
-    refuse(lambda: run(*command.split()))
+    refuse(lambda: run(*command.split()), but=STORE)
 
 
 LOST = {
@@ -311,7 +325,7 @@ LOST = {
         "scores/models/ridge",
         "scores/blend",
     ],
-    "register": ["metrics/champion.json", "metrics/champion.md", "models/champion", "metrics/ridge.json", "dvc.yaml"],
+    "register": ["metrics/champion.json", "models/champion", "metrics/ridge.json", "dvc.yaml"],
     "tune ridge": ["params.yaml", "data/prepared"],
 }
 LOSSES = [(command, path, how) for command, paths in LOST.items() for path in paths for how in ("gone", "spoiled")]
@@ -327,14 +341,15 @@ def test_a_stage_whose_input_is_gone_or_no_longer_what_it_was(home, command, pat
         Path(path).unlink()
     else:
         Path(path).write_bytes(b"\0rubbish: [")
-    refuse(lambda: run(*command.split()))
+    refuse(lambda: run(*command.split()), but=STORE)
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """This process in a folder with nothing but odd files."""
-    monkeypatch.chdir(tmp_path)
+    settle(monkeypatch, tmp_path)
     bad.make_places(tmp_path)
+    monkeypatch.setattr(connection, "OWN_DATABASE", tmp_path / "another.db")
     monkeypatch.setattr(connection, "PATIENCE", 2)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -399,6 +414,14 @@ def test_a_file_that_is_no_store(place, database, monkeypatch, name):
     assert "mlflow.db" in refuse(connection.connect)
 
 
+def test_a_database_that_somebody_made_is_never_removed(place, monkeypatch):
+    """Not even in the place of the project's own."""
+    monkeypatch.setattr(connection, "OWN_DATABASE", place / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
+    make_database(place / "mlflow.db", "CREATE TABLE metrics (mine INT)", "INSERT INTO metrics VALUES (1)")
+    refuse(connection.connect)
+
+
 def test_an_empty_file_that_somebody_made_is_never_removed(place, monkeypatch):
     """It may become a store: what counts is that the file stays the same file."""
     (place / "mlflow.db").touch()
@@ -417,15 +440,15 @@ def answer(status, body=b"", kind="application/json"):
 HEALTHY = answer(200, b"OK", "text/plain")
 SERVERS = {  # what is said to /health, and to any other request; None hangs, a list drips
     "hangs": (None, None),
-    "drips": ([b"H"] * 100, None),
-    "drips a head": ([b"HTTP/1.1 200 OK\r\n", *([b"X: y\r\n"] * 100)], None),
-    "drips a body": ([b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *([b"x"] * 100)], None),
+    "drips": ([b"H"] * 1000, None),
+    "drips a head": ([b"HTTP/1.1 200 OK\r\n", *([b"X: y\r\n"] * 1000)], None),
+    "drips a body": ([b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *([b"x"] * 1000)], None),
     "closes": (b"", None),
     "speaks another language": (b"SSH-2.0-OpenSSH_9.6\r\n", None),
     "answers 500": (answer(500), None),
     "answers 503": (answer(503, b"<html>busy</html>", "text/html"), None),
     "is healthy and hangs": (HEALTHY, None),
-    "is healthy and drips": (HEALTHY, [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *([b"x"] * 100)]),
+    "is healthy and drips": (HEALTHY, [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *([b"x"] * 1000)]),
     "is healthy and closes": (HEALTHY, b""),
     "is healthy and answers 500": (HEALTHY, answer(500, b"{}")),
     "is healthy and answers 403": (HEALTHY, answer(403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}')),
@@ -443,11 +466,13 @@ SERVERS = {  # what is said to /health, and to any other request; None hangs, a 
 }
 
 
-def respond(client, health, other, over):
+def respond(client, health, found, other, over):
     with suppress(OSError), client:
-        said = health if b"/health" in client.recv(65536) else other
+        asked = client.recv(65536)
+        said = health if b"/health" in asked else found if b"get-by-name" in asked else other
         if said is None:
             over.wait()
+            return
         for piece in said if isinstance(said, list) else [said]:
             client.sendall(piece)
             if isinstance(said, list) and over.wait(0.2):
@@ -455,7 +480,7 @@ def respond(client, health, other, over):
 
 
 @contextmanager
-def listening(health, other):
+def listening(health, other, found=None):
     """The port of a server on this machine that answers in its own way, until the block ends."""
     over, threads = threading.Event(), []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -464,7 +489,7 @@ def listening(health, other):
             with suppress(OSError):
                 while not over.is_set():
                     client, _ = server.accept()
-                    threads.append(threading.Thread(target=respond, args=(client, health, other, over)))
+                    threads.append(threading.Thread(target=respond, args=(client, health, found or other, other, over)))
                     threads[-1].start()
 
         threads.append(threading.Thread(target=accept))
@@ -483,6 +508,35 @@ def test_a_server_that_is_no_store(place, monkeypatch, name):
     with listening(*SERVERS[name]) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
         assert f"127.0.0.1:{port}" in refuse(connection.connect)
+
+
+FOUND = answer(200, b'{"experiment": {"experiment_id": "1", "name": "x", "lifecycle_stage": "active"}}')
+REFUSALS = {
+    "403": answer(403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}'),
+    "500": answer(500, b"{}"),
+    "HTML": answer(200, b"<html>hello</html>", "text/html"),
+    "[]": answer(200, b"[]"),
+    "{}": answer(200, b"{}"),
+    "half": answer(200, b'{"run": '),
+    "nothing": b"",
+}
+STORED = ["train ridge", "register", "predict houses.csv --output out.csv", "tune ridge --trials 1", "history list"]
+STORED += ["history show 1", "history rollback", "serve --port 0"]
+
+
+LONELY = {("{}", "history list")}  # a store with nothing in it may say so
+
+
+@pytest.mark.parametrize("command", STORED)
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_server_that_finds_the_experiment_and_then_refuses(place, home, monkeypatch, capsys, command, name):
+    if (name, command) in LONELY:
+        return
+    with listening(HEALTHY, REFUSALS[name], FOUND) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
+        refuse(lambda: run(*command.split()), but=[*STORE, "optuna.db"])
+    assert "secret" not in "".join(capsys.readouterr())
+    assert "secret" not in mlflow.get_tracking_uri()
 
 
 @pytest.fixture(scope="session")
@@ -556,14 +610,12 @@ def test_a_csv_cell(refuse_request, table, column, value):
     assert f"{column}: " in refuse_request(bad.as_csv(changed).encode(), CSV)
 
 
-NO_REQUESTS = {"the id missing", "a column twice", "an unknown column twice"}  # the first needs none
+BODIES = {name: content for name, content in {**bad.CSV_FILES, **bad.CSV_BODIES}.items() if name != "the id missing"}
 
 
-@pytest.mark.parametrize("name", {**bad.CSV_FILES, **bad.CSV_BODIES})
+@pytest.mark.parametrize("name", BODIES)  # a request needs no ids
 def test_a_csv_body(refuse_request, table, name):
-    if name == "the id missing":
-        pytest.skip("a request needs no ids")
-    content = {**bad.CSV_FILES, **bad.CSV_BODIES}[name]
+    content = BODIES[name]
     made = content(table.head(20)) if callable(content) else content
     refuse_request(made.encode() if isinstance(made, str) else made, CSV)
 
@@ -600,11 +652,11 @@ PROCESSES = {
 @pytest.mark.parametrize("name", PROCESSES)
 def test_one_of_each_kind_as_a_person_would_start_it(home, name):
     command, changes = PROCESSES[name]
-    store = changes.get("store", f"sqlite:///{home}/mlflow.db")
+    address = changes.get("store", f"sqlite:///{home}/mlflow.db")
     content = yaml.safe_load(Path("params.yaml").read_text())
     write_params({key: {**value, **changes.get(key, {})} for key, value in content.items()})
     before = snapshot(home)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": store}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": address}
     line = [sys.executable, "-m", *f"stages.{command}".split(" ")]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
@@ -612,3 +664,112 @@ def test_one_of_each_kind_as_a_person_would_start_it(home, name):
     assert done.stderr.startswith("error: ")
     check_message(done.stderr)
     assert snapshot(home) == before
+
+
+STUDIES = {"rubbish": b"hello " * 1000, "a header": b"SQLite format 3\0", "a picture": b"\x89PNG" + bytes(5000)}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_search_that_cannot_be_read(home, name):
+    Path("optuna.db").write_bytes(STUDIES[name])
+    assert "optuna.db" in refuse(lambda: run("tune", "ridge", "--trials", "1"))
+
+
+def test_more_folds_than_rows(params):
+    fit = Fit(**{**params["fit"], "cv_folds": 20})
+    refuse(lambda: list(draw_folds(10, fit)))
+
+
+@pytest.fixture
+def stranger(home):
+    """A version of the registered model that somebody put into Production by hand: a pickle from a run of theirs."""
+    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+    client = mlflow.MlflowClient()
+    begun = client.create_run(client.get_experiment_by_name(connection.EXPERIMENT).experiment_id)
+    client.set_terminated(begun.info.run_id, "FINISHED")
+    source = (home / "odd/pickle").as_uri()
+    version = client.create_model_version("HousePricesPredictor", source, begun.info.run_id).version
+    with pytest.warns(FutureWarning):
+        client.transition_model_version_stage(
+            "HousePricesPredictor", version, "Production", archive_existing_versions=True
+        )
+    return begun.info.run_id, version
+
+
+@pytest.mark.parametrize("command", ["predict houses.csv --output out.csv", "serve --port 0", "history show 2"])
+def test_a_strangers_version_in_production(home, stranger, command):
+    refuse(lambda: run(*command.split()), but=["registered_model_meta"])  # MLflow's own note
+
+
+def test_a_strangers_run_has_no_way_back_and_its_version_no_promotion(home, stranger, capsys):
+    refuse(lambda: run("history", "show", stranger[0]))
+    run("history", "list")
+    assert "←" not in capsys.readouterr().out
+    run("register")
+    assert "version 1 → Production" in capsys.readouterr().out
+    assert not Path("pwned").exists()
+
+
+def test_a_file_named_production_is_not_the_model_in_production(home):
+    Path("Production").write_bytes(Path("odd/pickle/model.pkl").read_bytes())
+    run("predict", "houses.csv", "--output", "out.csv")
+    assert len(pd.read_csv("out.csv")) == 200
+    assert not Path("pwned").exists()
+
+
+GOOD_FILES = {
+    "a mark of UTF-8": lambda table: b"\xef\xbb\xbf" + bad.as_csv(table).encode(),
+    "lines of Windows": lambda table: bad.as_csv(table).replace("\n", "\r\n"),
+    "quotes": lambda table: table.to_csv(index=False, na_rep="NA", quoting=1),
+    "nothing for what is missing": lambda table: table.to_csv(index=False, na_rep=""),
+    "a trailing comma in every line": lambda table: bad.as_csv(table).replace("\n", ",\n"),
+    "columns in another order": lambda table: bad.as_csv(table[table.columns[::-1]]),
+    "a column more": lambda table: bad.as_csv(table.assign(Café="é\n,")),
+    "no end of line": lambda table: bad.as_csv(table).rstrip("\n"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD_FILES)
+def test_a_good_table_in_another_dress_is_read_as_before(doors, table, tmp_path, monkeypatch, server, name):
+    monkeypatch.chdir(tmp_path)
+    write("plain.csv", bad.as_csv, table)
+    write("dressed.csv", GOOD_FILES[name], table)
+    found = []
+    for path in ("plain.csv", "dressed.csv"):
+        doors["price"](path)
+        body = Path(path).read_bytes()
+        asked = server[0].post(f"{server[1]}/invocations", body, headers={"Content-Type": "Text/CSV; charset=utf-8"})
+        found.append((doors["learn"](path), pd.read_csv("out.csv"), asked.json()["predictions"]))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    pd.testing.assert_frame_equal(found[0][1], found[1][1])
+    assert found[0][2] == found[1][2]
+    assert found[0][2] == pytest.approx(found[0][1]["SalePrice"].tolist(), abs=0.0051)
+
+
+def test_a_bug_keeps_what_was_there_and_says_that_it_is_one(home):
+    code = "import sys, stages.prepare as p; sys.argv = ['p']; p.split_rows = lambda *_: 1 / 0; p.run_command(p.main)"
+    before = snapshot(home)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    first, second, *_ = done.stderr.splitlines()
+    assert first.startswith("error: this is a bug")
+    assert second.startswith("Traceback")
+    assert snapshot(home) == before
+
+
+def test_four_clones_that_share_an_empty_store_all_find_it(place):
+    """At once, as a file that nobody has used yet."""
+    code = "import sys; from stages.tracking import connection; print(connection.connect())"
+    shared = f"sqlite:///{place}/shared.db"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": shared}
+    clones = []
+    for number in range(4):
+        root = place / f"clone{number}"
+        root.mkdir()
+        line = [sys.executable, "-c", code]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        clones.append(subprocess.Popen(line, cwd=root, env={**environment, "DVC_ROOT": str(root)}, **pipes))
+    said = [clone.communicate(timeout=120) for clone in clones]
+    assert [clone.returncode for clone in clones] == [0] * 4, said
+    assert len({out for out, _ in said}) == 1

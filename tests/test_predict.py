@@ -245,6 +245,7 @@ def test_model_file_that_dvc_lock_does_not_know_is_not_opened(at_home, tmp_path)
 
 @pytest.mark.parametrize("output", ["p.txt", "p", "houses.csv"])
 def test_output_must_be_another_csv_or_parquet(tmp_path, output):
+    (tmp_path / "houses.csv").touch()
     with pytest.raises(InputError, match="--output"):
         find_paths(str(tmp_path / "houses.csv"), str(tmp_path / output))
 

@@ -1,10 +1,12 @@
 """Name → estimator, from a section of params.yaml. Knows estimators, nothing of files."""
 
 import math
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
@@ -40,6 +42,15 @@ def require_model(name: str) -> Model:
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
     return MODELS[name]
+
+
+def require_models(names: list[str]) -> list[str]:
+    """The names. Raises InputError if one is none of the models', or stands twice."""
+    for name in names:
+        require_model(name)
+    if len(set(names)) < len(names):
+        raise InputError(f"--models {' '.join(names)}: a model stands twice")
+    return names
 
 
 def build_regressor(name: str, section: dict[str, Any], seed: int, threads: int) -> BaseEstimator:
@@ -81,6 +92,15 @@ def find_regressor(estimator: BaseEstimator) -> BaseEstimator:
     return estimator["regressor"]
 
 
+def predict_target(estimator: BaseEstimator, X: np.ndarray | pd.DataFrame) -> np.ndarray:
+    """What a fitted estimator or pipeline predicts, (n_rows,). Raises InputError if it is not finite."""
+    with suppress(ValueError):  # scikit-learn's, when the log to undo is none
+        predicted = estimator.predict(X)
+        if np.isfinite(predicted).all():
+            return predicted
+    raise InputError("the model predicts numbers that are not finite; look at its section of params.yaml")
+
+
 def get_settings(estimator: BaseEstimator) -> dict[str, Any]:
     """All parameters of a fitted estimator that have a value; of a blend, its members' weights."""
     if hasattr(estimator, "members"):
@@ -106,6 +126,8 @@ def round_coefficients(regressor: BaseEstimator) -> None:
     if not hasattr(regressor, "coef_"):
         return
     largest = float(np.max(np.abs(regressor.coef_)))
+    if not math.isfinite(largest):
+        raise InputError(f"{type(regressor).__name__} finds weights that are not finite; look at params.yaml")
     places = 6 - math.floor(math.log10(largest)) if largest else 6
     regressor.coef_ = np.round(regressor.coef_, places) + 0.0  # which makes one zero of 0.0 and -0.0
     regressor.intercept_ = float(np.round(regressor.intercept_, places))

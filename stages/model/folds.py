@@ -14,10 +14,11 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
-from stages.model.estimators import find_regressor, round_coefficients
+from stages.model.estimators import find_regressor, predict_target, round_coefficients
 from stages.model.metrics import rmse, rmsle
 from stages.model.plots import trace_learning
 from stages.model.results import SAMPLE
+from stages.shared.cli import InputError
 from stages.shared.params import Fit
 
 Result = TypeVar("Result")
@@ -32,7 +33,12 @@ class Validation(NamedTuple):
 
 
 def draw_folds(n_rows: int, fit: Fit) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The positions of the rows to fit on and of those held out, for each of `fit.cv_folds` folds."""
+    """The positions of the rows to fit on and of those held out, for each of `fit.cv_folds` folds.
+
+    Raises InputError if there are fewer rows.
+    """
+    if n_rows < fit.cv_folds:
+        raise InputError(f"params.yaml: fit.cv_folds = {fit.cv_folds}: there are only {n_rows} rows to train on")
     return KFold(fit.cv_folds, shuffle=True, random_state=fit.seed).split(np.zeros(n_rows))
 
 
@@ -52,7 +58,7 @@ def predict_folds(pipelines: list[Pipeline], rows: pd.DataFrame, fit: Fit) -> np
     """The prediction for each training row by the one pipeline that has not seen it, (n_rows,)."""
     predicted = np.empty(len(rows))
     for pipeline, (_, held_out) in zip(pipelines, draw_folds(len(rows), fit), strict=True):
-        predicted[held_out] = pipeline.predict(rows.iloc[held_out])
+        predicted[held_out] = predict_target(pipeline, rows.iloc[held_out])
     return predicted
 
 

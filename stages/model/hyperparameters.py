@@ -14,6 +14,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 UNFIT = (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, MemoryError)  # what libraries raise
+THREADS = re.compile(r"n_jobs|nthreads?|num_threads?")
+ALLOWED_THREADS = [-1, *range(1, (os.cpu_count() or 1) + 1)]
 SHARE = re.compile(r"subsample|colsample_by\w+")
 
 
@@ -45,6 +47,8 @@ def check_value(regressor: Any, key: str, value: Any) -> str:
         return "must be a finite number"
     if isinstance(value, int) and abs(value) > 2**63:
         return "must be a number of at most 18 digits"
+    if THREADS.fullmatch(key) and value is not None and not (isinstance(value, int) and value in ALLOWED_THREADS):
+        return f"must be a whole number from 1 to {ALLOWED_THREADS[-1]}, the cores here, or -1 for all of them"
     if key == "n_estimators" and not (isinstance(value, int) and value > 0):
         return "must be a whole number, at least 1"
     if SHARE.fullmatch(key) and value == 0:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stages.shared.cli import InputError
+
 Array = np.ndarray
 Scores = dict[str, Any]  # a model's title, and its metrics by name
 
@@ -59,8 +61,14 @@ METRICS = {
 
 
 def find_metric(key: str) -> str:
-    """The metric behind a name in a metrics file: `rmsle` behind `cv_rmsle` and `test_rmsle_low`."""
-    return next((word for word in key.split("_") if word in METRICS), key.rpartition("_")[2])
+    """The metric behind a name in a metrics file: `rmsle` behind `cv_rmsle` and `test_rmsle_low`.
+
+    Raises InputError if there is none.
+    """
+    found = next((word for word in key.split("_") if word in METRICS), None)
+    if found is None:
+        raise InputError(f"params.yaml: register.metric = {key!r}: no such metric; known: {', '.join(METRICS)}")
+    return found
 
 
 def score_predictions(y: Array, predicted: Array, prefix: str) -> dict[str, float]:

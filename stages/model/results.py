@@ -1,6 +1,5 @@
 """What a candidate reads and leaves behind: prepared tables in; model, metrics and tables of predictions out."""
 
-import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,14 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from sklearn.pipeline import Pipeline
 
 from stages.model.metrics import Scores, bootstrap_intervals, rmse, score_predictions
 from stages.shared.cli import InputError
 from stages.shared.files import (
+    DAMAGED,
     PREPARED,
+    describe_damage,
     hash_file,
     metrics_file,
     model_file,
@@ -25,26 +25,35 @@ from stages.shared.files import (
 )
 
 Parts = dict[str, np.ndarray]  # of the training and the test rows
-DAMAGED = (pickle.UnpicklingError, AttributeError, EOFError, ImportError, LookupError, OSError, TypeError, ValueError)
 PARTS = ("train", "test")
 SAMPLE = 10_000  # rows that are enough for a predict time or a learning curve
 
 
 def read_table(name: str) -> pd.DataFrame:
-    """One of the tables that prepare wrote. Raises InputError if it has not run."""
-    path = PREPARED / f"{name}.parquet"
+    """One of the tables that prepare wrote. Raises InputError if it has not run, or if the table is damaged."""
+    path = require_file(PREPARED / f"{name}.parquet")
     try:
-        return pd.read_parquet(require_file(path))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not what prepare writes: {str(error)[:200]}; run `dvc checkout`") from None
-
-
-def load_object(path: Path) -> Any:
-    """An encoder or a model that a stage wrote. Raises InputError if it is missing or damaged."""
-    try:
-        return joblib.load(require_file(path))
+        return pd.read_parquet(path)
     except DAMAGED as error:
-        raise InputError(f"{path}: not what a stage writes: {str(error)[:200]!r}; run `dvc checkout`") from None
+        raise describe_damage(path, error) from None
+
+
+def load_object(path: str | Path) -> Any:
+    """An encoder or a model that a stage wrote. Raises InputError if it is missing or damaged."""
+    require_file(path)
+    try:
+        return joblib.load(path)
+    except DAMAGED as error:
+        raise describe_damage(path, error) from None
+
+
+def read_scores_file(name: str, kind: str) -> pd.DataFrame:
+    """One of the tables of `scores_file`. Raises InputError if it is missing or damaged."""
+    path = require_file(scores_file(name, kind))
+    try:
+        return pd.read_csv(path)
+    except DAMAGED as error:
+        raise describe_damage(path, error) from None
 
 
 def read_targets() -> Parts:
@@ -60,11 +69,8 @@ def read_features(part: str) -> np.ndarray:
 def score_parts(target: Parts, predicted: Parts, seed: int, title: str) -> Scores:
     """Every metric on training and test rows, and intervals on the test rows.
 
-    Raises InputError if a prediction is not finite, or if the model is no better than the median of the training
-    rows said every time.
+    Raises InputError if the model is no better than the median of the training rows said every time.
     """
-    if not all(np.isfinite(values).all() for values in predicted.values()):
-        raise InputError(f"{title} predicts numbers that are not finite; look at its section of params.yaml")
     scores: Scores = {"model": title}
     for part in PARTS:
         scores |= score_predictions(target[part], predicted[part], part)

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import joblib
 import pandas as pd
 from tabulate import tabulate
 
 from stages.model.estimators import get_settings
 from stages.model.metrics import Scores, find_metric
-from stages.model.results import read_table
-from stages.shared.files import hash_file, model_file, scores_file
+from stages.model.results import load_object, read_scores_file, read_table
+from stages.shared.files import hash_file, model_file
 from stages.shared.params import Data, Fit, read_section
 
 WORST = 10
@@ -71,7 +70,7 @@ def summarize(report: Scores) -> str:
 def write_card(report: Scores, scores: dict[str, Scores]) -> str:
     """Markdown from the files that DVC owns, so that the same results give the same card."""
     served, judged = model_file("champion").as_posix(), model_file(report["name"]).as_posix()
-    pipeline = joblib.load(judged)
+    pipeline = load_object(judged)
     dictionary = pipeline["encoder"].dictionary
     settings = get_settings(pipeline["estimator"])
     return TEMPLATE.format(
@@ -84,7 +83,7 @@ def write_card(report: Scores, scores: dict[str, Scores]) -> str:
         models=tabulate_models(scores, report["ranking"]),
         settings=", ".join(f"`{key}` {value}" for key, value in settings.items()),
         n_worst=WORST,
-        worst=tabulate_worst(pd.read_csv(scores_file(report["name"], "predictions"))),
+        worst=tabulate_worst(read_scores_file(report["name"], "predictions")),
         limits=list_limits(dictionary),
         served=served,
         md5=hash_file(served),

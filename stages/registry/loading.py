@@ -1,14 +1,11 @@
 """The model that a user names, as a pipeline from raw rows to the target; loading it runs no code from outside."""
 
 import argparse
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from stages.shared.cli import InputError
-from stages.shared.files import hash_file
+from stages.shared.files import hash_file, read_yaml, require_file
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -33,27 +30,22 @@ def open_model(model: str, *, trust: bool = False) -> "Pipeline":
 
 def open_file(path: Path, *, trust: bool) -> "Pipeline":
     """A model file of DVC's: a pickle, so one whose bytes dvc.lock does not name could run anything."""
-    import joblib
-
+    from stages.model.results import load_object
     from stages.tracking.models import require_pipeline
 
-    if not path.is_file():
-        raise InputError(f"{path}: no such model file")
+    require_file(path)
     if not trust and hash_file(path) not in read_known_md5s():
         raise InputError(
             f"{path}: dvc.lock does not know these bytes, so opening them could run code; --trust allows that"
         )
-    try:
-        return require_pipeline(joblib.load(path), str(path))
-    except (pickle.UnpicklingError, ValueError, LookupError, EOFError, AttributeError, ImportError, TypeError) as error:
-        raise InputError(f"{path}: not a model file of this project: {str(error)[:200]}") from None
+    return require_pipeline(load_object(path), str(path))
 
 
 def read_known_md5s() -> set[str]:
     """The md5s of all files that dvc.lock names."""
     lock = Path("dvc.lock")
-    stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
-    return {out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    stages = read_yaml(lock).get("stages") or {} if lock.exists() else {}
+    return {out.get("md5", "") for stage in stages.values() for out in stage.get("outs", [])}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

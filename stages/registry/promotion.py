@@ -1,23 +1,20 @@
 """From the champion's run to the registry: a version that can be used, and Production if it may have it."""
 
 import os
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
-import joblib
 import numpy as np
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from stages.model.metrics import METRICS, Scores, find_metric, score_predictions
-from stages.model.results import read_table, read_targets
+from stages.model.results import load_object, read_table, read_targets
 from stages.registry import versions as registry
 from stages.registry.card import summarize
 from stages.shared.cli import InputError
-from stages.shared.files import hash_file, model_file
+from stages.shared.files import DAMAGED, hash_file, model_file
 from stages.shared.params import Register
 from stages.tracking.connection import first_line
 from stages.tracking.models import fetch_model, hash_model, load_pipeline, log_champion
@@ -26,21 +23,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 # What loading or running a damaged or outdated model was seen to raise.
-UNUSABLE = (
-    ArithmeticError,
-    AttributeError,
-    BadZipFile,
-    EOFError,
-    ImportError,
-    InputError,
-    LookupError,
-    MlflowException,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
+UNUSABLE = (*DAMAGED, InputError, MlflowException)
 
 
 def open_logged(uri: str, files_md5: str | None = None) -> "Pipeline | str":
@@ -164,5 +147,5 @@ def compare(logged: "Pipeline | str", path: Path) -> str:
     predicted = predict_test(logged)
     if isinstance(predicted, str):
         return predicted
-    same = np.allclose(predicted, joblib.load(path).predict(read_table("rows_test")), rtol=1e-9)
+    same = np.allclose(predicted, load_object(path).predict(read_table("rows_test")), rtol=1e-9)
     return "" if same else "it predicts other values than DVC's file"

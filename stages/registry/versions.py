@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 REGISTERED_MODEL = "HousePricesPredictor"
 PRODUCTION = "Production"
@@ -60,8 +61,11 @@ def address_judged(version: ModelVersion) -> str:
 def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> ModelVersion:
     """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
     client = mlflow.MlflowClient()
-    if not client.search_registered_models(f"name = '{REGISTERED_MODEL}'"):
+    try:
         client.create_registered_model(REGISTERED_MODEL, description="House prices in dollars, from raw rows.")
+    except MlflowException as error:  # there already, perhaps since a moment: another clone's
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
     origin = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
     origin |= {JUDGED: run.data.tags["dvc.model_id"], "dvc.judged_md5": run.data.tags["dvc.model_md5"]}
     return client.create_model_version(

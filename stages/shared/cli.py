@@ -4,14 +4,33 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+DISK = {  # what no code can help
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "no space left for this user",
+    errno.EROFS: "must be writable, and is not",
+    errno.EACCES: "must be open to this user, and is not",
+    errno.EPERM: "must be open to this user, and is not",
+    errno.EIO: "the disk cannot be read or written",
+}
+LONGEST_LINE = 1000  # characters of a message
+
 
 class InputError(Exception):
-    """Something a user can put right: the message says what, where, and what is allowed."""
+    """Something a user can put right: the message says what, where, and what is allowed, with a line for each fault."""
+
+    def __init__(self, message: str, faults: Iterable[str] = ()) -> None:
+        super().__init__("\n".join([show_line(message), *(f"  {show_line(fault)}" for fault in faults)]))
+
+
+def show_line(text: str) -> str:
+    """Text as one line, short enough to read, in which nothing moves the cursor or cannot be encoded."""
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: LONGEST_LINE + 1])
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 4]} ..."
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,12 +51,13 @@ def make_parser(module: str, doc: str | None, example: str = "") -> Parser:
 
 
 def run_command(main: Callable[[], None]) -> NoReturn:
-    """Run a command's main and end the process: with 1 and one message on stderr for bad input or a full disk.
+    """Run a command's main and end the process: with 1 and one message on stderr for bad input or a failing disk.
 
     What a command writes is whole by then, so the process leaves without taking its thousands of modules apart,
     which would take more than a second. Any other exception is a bug, and is shown with its traceback.
     """
     sys.excepthook = show_bug
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for a name that is no text
     code = 0
     try:
         main()
@@ -45,9 +65,9 @@ def run_command(main: Callable[[], None]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK:
             raise
-        print(f"error: {error.filename or Path.cwd()}: no space left on the disk", file=sys.stderr)
+        print(f"error: {error.filename or Path.cwd()}: {DISK[error.errno]}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130

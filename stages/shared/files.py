@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import pickle
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import yaml
 
@@ -18,7 +21,22 @@ PREPARED = Path("data/prepared")
 CHAMPION = Path("metrics/champion.json")
 CARD = Path("metrics/champion.md")
 LARGEST_YAML = 2**21  # bytes
-MOST_NODES = 200_000  # values in a YAML file, with every alias written out
+MOST_NODES = 50_000  # values in a YAML file, with every alias written out
+MOST_BITS = 4096  # of a whole number in a YAML file; Python refuses to print much larger ones
+DAMAGED = (  # what reading or running a damaged or outdated file was seen to raise
+    ArithmeticError,
+    AttributeError,
+    BadZipFile,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
 
 
 def stage_of(name: str) -> str:
@@ -98,11 +116,32 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    return json.loads(Path(path).read_text())
+    """A JSON file that the pipeline wrote. Raises InputError if it is missing or damaged."""
+    try:
+        content = json.loads(require_file(path).read_text())
+    except ValueError as error:
+        raise describe_damage(path, error) from None
+    if not isinstance(content, dict):
+        raise describe_damage(path, TypeError("no object"))
+    return content
+
+
+def describe_damage(path: str | Path, error: Exception) -> InputError:
+    """What to say of a file of the pipeline that is not as it was written."""
+    said = f"{type(error).__name__}: {error!s:.200}"
+    return InputError(f"{path}: not what a stage writes ({said}); run `dvc checkout`, or `dvc repro`")
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not the last one's."""
+    """YAML in which a key that stands twice is an error, not the last one's, and which ends at MOST_NODES values."""
+
+    left = MOST_NODES
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.left -= 1
+        if self.left < 0:
+            raise OverflowError
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
@@ -132,9 +171,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def count_nodes(content: Any, left: int) -> int:
-    """How many of `left` values remain after counting. Raises OverflowError if there are more."""
+    """How many of `left` values remain after counting. Raises OverflowError if there are more, ValueError for a number
+    that is too long to print.
+    """
     if left <= 0:
         raise OverflowError
-    for value in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+    if isinstance(content, int) and content.bit_length() > MOST_BITS:
+        raise ValueError("a number of more than 1,000 digits")
+    inner = [*content, *content.values()] if isinstance(content, dict) else content
+    for value in inner if isinstance(inner, list) else ():
         left = count_nodes(value, left - 1)
     return left

@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from stages.table.columns import is_missing
 
-LARGEST = 1e15  # a number beyond it is no quantity, and its products leave the range of the trees' float32
-LARGEST_ID = 2.0**53  # up to here, float64 tells any two whole numbers apart
+LARGEST = 1e15  # a number beyond it is no quantity or id, and its products leave the range of the trees' float32
 CELLS = "must have one cell for each column"
 
 
@@ -73,7 +72,8 @@ def check_batch(batch: pa.RecordBatch, rules: list[Rule]) -> tuple[pd.DataFrame,
             typed[rule.name], wrong = parse_numbers(array)
             faults += find_rows(rule.name, "must be a number", wrong, array.to_pylist)
         else:
-            typed[rule.name] = parse_text(array)
+            typed[rule.name], wrong = parse_text(array)
+            faults += find_rows(rule.name, "must be text", wrong, array.to_pylist)
     rows = pd.DataFrame(typed)
     more, marks = check_rows(rows, rules)
     return rows, faults + more, marks
@@ -143,23 +143,27 @@ def is_numeric(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def parse_text(array: pa.Array) -> pd.Categorical:
-    if not pa.types.is_dictionary(array.type):
-        array = array.cast(pa.string()).dictionary_encode()
-    codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    levels = pd.Index(array.dictionary.to_pylist(), dtype=object)  # pandas takes ten times as long to make one of str
-    return pd.Categorical.from_codes(codes, levels, validate=False)
+def parse_text(array: pa.Array) -> tuple[pd.Categorical, np.ndarray]:
+    """Text as categories; and where something stands that is none."""
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    try:
+        coded = array if pa.types.is_dictionary(array.type) else array.cast(pa.string()).dictionary_encode()
+        found = coded.dictionary.cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        return pd.Categorical([None] * len(array)), valid
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    levels = pd.Index(found, dtype=object)  # pandas takes ten times as long to make one of str
+    return pd.Categorical.from_codes(codes, levels, validate=False), np.zeros(len(array), dtype=bool)
 
 
 def check_ids(name: str, ids: np.ndarray, bad: np.ndarray, seen: "SeenIds") -> list[Finding]:
-    """The rows whose id (float64, NaN where there is none) is missing, not whole, too large, or there already.
+    """The rows whose id (float64, NaN where there is none) is missing, not whole, or there already.
 
     bad: rows that have a fault already, (n_rows,), whose ids are not looked at.
     """
     broken = {
         "must not be missing": np.isnan(ids),
-        "must be a whole number": ids % 1 > 0,
-        f"must be at most {LARGEST_ID:.0f} in size": np.abs(ids) > LARGEST_ID,
+        "must be a whole number": ~np.isnan(ids) & (ids != np.round(ids)),
     }
     usable = np.flatnonzero(~np.any([*broken.values(), bad], axis=0))
     broken["must be unique"] = np.zeros(len(ids), dtype=bool)

@@ -49,8 +49,7 @@ def read_table(path: str, dictionary: dict[str, Any], log_target: bool = True) -
     tally.add(faults, ids.map("{:g}".format))
     tally.add_lines(lines)
     if tally.rules:
-        listed = "\n".join(f"  {fault}" for fault in tally.describe())
-        raise InputError(f"{path}: {len(tally.rules)} fault(s), nothing written\n{listed}")
+        raise InputError(f"{path}: {len(tally.rules)} fault(s), nothing written", tally.describe())
     rows = rows.astype({name: "str" for name, number in kinds.items() if not number})
     return rows.set_index(ids.astype("int64")).drop(columns=ids.name) if "id" in dictionary else rows
 
@@ -76,7 +75,7 @@ def is_number_column(array: pa.Array) -> bool:
         return is_numeric(array.type)
     try:
         array.dictionary.cast(pa.float64())
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         return False
     return True
 

@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from stages.shared.cli import InputError
 from stages.shared.files import read_yaml
 from stages.shared.params import check_schema
+from stages.table.checks import LARGEST
 
-Amount = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
+Amount = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
 Pair = Annotated[list[StrictStr], Field(min_length=2, max_length=2)]
 Rare = Annotated[StrictInt, Field(ge=1)]
 
@@ -32,10 +33,17 @@ class Column(Entry):
     def check(self) -> Self:
         if self.type == "ordinal" and not self.levels:
             raise ValueError("an ordinal needs its levels, worst first")
-        if self.levels and len(set(map(str, self.levels))) < len(self.levels):
+        number = self.type in ("number", "nominal")
+        if self.levels and not number:
+            self.levels = [str(level) for level in self.levels]  # a table has text for a scale from 1 to 5 too
+        if self.levels and len(set(self.levels)) < len(self.levels):
             raise ValueError("a level stands twice")
-        if self.type == "nominal" and any(isinstance(level, str) for level in self.levels or ()):
-            raise ValueError("the levels of a nominal are numbers; a column of words is a category")
+        if number and any(isinstance(level, str) for level in self.levels or ()):
+            raise ValueError(f"the levels of a {self.type} are numbers; a column of words is a category")
+        if not number and self.range:
+            raise ValueError(f"range: only numbers have one, and this is of type {self.type}")
+        if self.type != "number" and self.fill_by:
+            raise ValueError(f"fill_by: only for type number, and this is of type {self.type}")
         low, high = self.range or (None, None)
         if low is not None and high is not None and low > high:
             raise ValueError(f"range: {low} is above {high}")
@@ -143,5 +151,16 @@ def check_derived(dictionary: Dictionary) -> list[str]:
         ]
         if formula.group and (formula.group not in columns or columns[formula.group].type == "number"):
             faults.append(f"derived.{name}: {formula.group} is not a column with levels")
+        if formula.is_:
+            faults += [f"derived.{name}: {fault}" for fault in check_level(columns, *formula.is_)]
         known.add(name)
     return faults
+
+
+def check_level(columns: dict[str, Column], name: str, level: Any) -> list[str]:
+    """Whether a column can have this level."""
+    if name not in columns:
+        return []
+    levels, text = columns[name].levels, columns[name].type != "nominal"
+    possible = level in levels if levels else isinstance(level, str) == text
+    return [] if possible else [f"{level!r} is no level of {name}"]

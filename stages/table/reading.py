@@ -3,6 +3,7 @@
 Only `NA` and nothing are missing values, everywhere.
 """
 
+import codecs
 import csv as python_csv
 import io
 from collections import Counter
@@ -18,8 +19,24 @@ from stages.shared.files import require_file
 
 BLOCK = 2**21  # bytes of CSV parsed at a time, about 7,000 houses: few enough to stay in the processor's cache
 MOST_COLUMNS = 10_000
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no UTF-8 are decoded to
 CODED = pa.dictionary(pa.int32(), pa.string())
 Batches = Iterator[tuple[pa.RecordBatch, float]]
+
+
+class CheckedText(io.RawIOBase):
+    """A stream that raises UnicodeError for what is no UTF-8; pyarrow alone would let it pass in places."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self.stream, self.decoder = stream, codecs.getincrementaldecoder("utf-8")()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = self.stream.read(size)
+        self.decoder.decode(data, final=not data)
+        return data
 
 
 def read_names(path: str) -> list[str]:
@@ -50,7 +67,7 @@ def read_batches(path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[
         ):
             count += len(batch)
             yield batch, share
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"{path}: {describe_failure(error)}") from None
     if not count:
         raise InputError(f"{path}: a header and no rows")
@@ -59,7 +76,8 @@ def read_batches(path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[
 def describe_failure(error: Exception) -> str:
     """One line for what pyarrow makes of something that is no table."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return "not UTF-8 text; save it as UTF-8" if "UTF" in text else f"not a table in CSV or Parquet: {text}"
+    wrong = isinstance(error, UnicodeError) or "UTF" in text
+    return "not UTF-8 text; save it as UTF-8" if wrong else f"not a table in CSV or Parquet: {text}"
 
 
 def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
@@ -91,7 +109,7 @@ def parse_csv(
         return "skip"
 
     return csv.open_csv(
-        stream,
+        pa.PythonFile(CheckedText(stream), mode="r"),
         csv.ReadOptions(block_size=BLOCK),
         csv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
         csv.ConvertOptions(
@@ -111,7 +129,13 @@ def read_header(stream: pa.NativeFile, where: str) -> list[str]:
         raise InputError(f"{where}: empty; expected a table with a header line")
     if b"\0" in head:
         raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
-    return next(python_csv.reader(io.StringIO(head.decode("utf-8-sig", "replace"))), [])
+    try:
+        found = next(python_csv.reader(io.StringIO(head.decode("utf-8-sig", "replace"))), [])
+    except python_csv.Error as error:
+        raise InputError(f"{where}: not a table in CSV or Parquet: {error}") from None
+    if any(BROKEN in name for name in found):
+        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
+    return found
 
 
 def check_names(found: list[str], needed: Iterable[str], where: str) -> list[str]:

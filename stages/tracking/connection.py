@@ -3,13 +3,14 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as OverdueError
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
-from urllib.parse import urlsplit
+from tempfile import TemporaryFile
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -19,8 +20,9 @@ from stages.shared.files import require_file
 from stages.tracking.store import OWN_DATABASE, ROOT, find_database, find_uri, lock_store, show_uri
 
 EXPERIMENT = "House-Prices-Regression"
-BEGUN = {"experiments", "runs", "metrics", "alembic_version"}  # tables that MLflow makes first
-PATIENCE = 10  # seconds that a server has for its first answer
+TABLES = {"alembic_version", "experiments", "runs", "tags", "metrics", "params", "model_versions"}  # some of MLflow's
+PATIENCE = 10  # seconds that a server has to say that it is there; three times that, to find an experiment
+Result = TypeVar("Result")
 LIBRARIES = ("sqlalchemy", "alembic", "google.protobuf")  # whose exceptions have no base that is imported anyway
 
 
@@ -32,23 +34,36 @@ def connect(experiment: str = EXPERIMENT) -> str:
     """
     check_uri()
     uri, database = find_uri(), find_database()
-    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)
+    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else hide_login(uri))
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
         if database:
             check_database(database)
-        return find_experiment(experiment)
+            return find_experiment(experiment)
+        return await_server(lambda: find_experiment(experiment), 3 * PATIENCE)
+
+
+def hide_login(uri: str) -> str:
+    """An address without the name and password in it, which MLflow would print; it takes them from the environment."""
+    parts = urlsplit(uri)
+    if parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def find_experiment(name: str) -> str:
     """The id of an experiment, which is made if there is none, or by another clone a moment before."""
     for _ in range(3):
         found = mlflow.get_experiment_by_name(name)
-        if found:
+        if found and not found.experiment_id:
+            raise InputError(f"MLflow at {show_uri()} does not answer as it should: an experiment without an id")
+        if found and found.lifecycle_stage == "active":
             return found.experiment_id
         try:
             return create_experiment(name)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" and not found:
                 raise
     raise InputError(f"MLflow at {show_uri()}: experiment {name} was deleted there; restore it, or delete it for good")
 
@@ -73,52 +88,75 @@ def check_uri() -> None:
         raise InputError(f"{where}: {error}") from None
     if parts.scheme in ("http", "https") and parts.hostname and port != 0:
         ask_server(where)
-    elif database is None or database == Path():
+    elif database is None or database == Path() or database.name == ":memory:":
         raise InputError(f"{where}: allowed are addresses that start with http://, https:// or sqlite:///<file>")
-    elif not os.access(database.parent, os.W_OK):
-        raise InputError(f"{where}: {database.parent} is not a folder that can be written to")
+    elif os.path.lexists(database):
+        if not os.access(require_file(database), os.R_OK | os.W_OK):
+            raise InputError(f"{where}: must be open to this user, and is not")
+    else:
+        check_folder(database, where)
+
+
+def check_folder(database: Path, where: str) -> None:
+    """Raises InputError unless a database can be made there."""
+    try:
+        with suppress(FileNotFoundError):
+            database.lstat()  # the name may be none, or too long
+        TemporaryFile(dir=database.parent).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def ask_server(where: str) -> None:
     """Raises InputError unless something answers in HTTP, and whole, within PATIENCE."""
     import requests
 
-    def ask() -> int:
-        return requests.get(f"{find_uri()}/health", timeout=5).status_code
-
     try:
-        status = ThreadPoolExecutor(1).submit(ask).result(PATIENCE)
-    except OverdueError:
-        raise InputError(f"{where}: no whole answer within {PATIENCE} s") from None
-    except (requests.RequestException, UnicodeError) as error:
+        status = await_server(lambda: requests.get(f"{find_uri()}/health", timeout=5).status_code, PATIENCE)
+    except (requests.RequestException, ValueError) as error:
         raise InputError(f"{where}: no server answers there ({type(error).__name__})") from None
     if status >= 500:
         raise InputError(f"{where}: the server answers {status}")
+
+
+def await_server(ask: Callable[[], Result], seconds: float) -> Result:
+    """What a server answers. Raises InputError if it takes too long, also if it says something all the time."""
+    answer = ThreadPoolExecutor(1).submit(ask)
+    if not wait([answer], seconds).done:
+        raise InputError(f"MLflow at {show_uri()}: no whole answer within {seconds} s")
+    return answer.result()
 
 
 def check_database(database: Path) -> None:
     """Raises InputError for a file that is no database of MLflow's. The project's own, if its first use was cut short
     by a kill or a full disk, could never be opened again, and is removed.
 
-    MLflow puts an experiment into a database as its last step, so one without any never held a run. Only to be called
-    by who holds the lock under which the database is made.
+    Only to be called by who holds the lock under which the database is made.
     """
     if not database.exists():
         return
     try:
-        with closing(sqlite3.connect(require_file(database), timeout=60)) as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            begun = "experiments" not in tables or not connection.execute("SELECT 1 FROM experiments").fetchone()
-    except sqlite3.OperationalError as error:
-        raise InputError(f"{database}: {error}") from None
+        with closing(sqlite3.connect(database, timeout=60)) as connection:
+            found = connection.execute("SELECT name, type FROM sqlite_master WHERE type != 'index'").fetchall()
+            half_made = is_half_made(connection)
     except sqlite3.DatabaseError as error:
-        raise InputError(f"{database}: not a database of MLflow's ({error})") from None
-    if not begun:
-        return
-    if tables and not tables & BEGUN:
-        raise InputError(f"{database}: a database of something else, with the tables {', '.join(sorted(tables)[:5])}")
-    if database == OWN_DATABASE:
+        raise InputError(f"{database}: not a database of MLflow's, or damaged ({error})") from None
+    tables = sorted(name for name, kind in found if kind == "table")
+    if half_made and database == OWN_DATABASE:
         database.unlink()
+    elif half_made:
+        raise InputError(f"{database}: half made, and holds no run; wait for who makes it, or remove it")
+    elif found and not set(tables) >= TABLES:
+        raise InputError(f"{database}: a database of something else, or damaged; tables: {', '.join(tables[:5])}")
+
+
+def is_half_made(connection: sqlite3.Connection) -> bool:
+    """Whether MLflow began to make this database, and was ended before its last step: to put an experiment in."""
+    for table in ("experiments", "_alembic_tmp_experiments"):
+        columns = {column for _, column, *_ in connection.execute(f"PRAGMA table_info({table})")}
+        if {"experiment_id", "name", "artifact_location", "lifecycle_stage"} <= columns:
+            return not connection.execute(f"SELECT 1 FROM {table}").fetchone()  # noqa: S608 - one of the two above
+    return False
 
 
 @contextmanager

@@ -9,15 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import mlflow
 import pandas as pd
-import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from stages.model.results import load_object, read_scores_file
 from stages.shared.cli import InputError
-from stages.shared.files import PREPARED, hash_folder, model_file, scores_file
+from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
 from stages.tracking.connection import first_line
 from stages.tracking.store import show_uri
 
@@ -66,16 +65,16 @@ def log_model(run: Run, name: str, title: str) -> None:
 
     with reopen(run), tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "plots.png")
-        predictions, features = (pd.read_csv(scores_file(name, kind)) for kind in ("predictions", "features"))
+        predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
         draw_model(title, predictions, features, picture)
         mlflow.log_artifact(str(picture))
-        mlflow.set_tag("dvc.model_id", log_pipeline(joblib.load(model_file(name)), "model"))
+        mlflow.set_tag("dvc.model_id", log_pipeline(load_object(model_file(name)), "model"))
 
 
 def log_champion(run: Run) -> str:
     """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
     with reopen(run):
-        return log_pipeline(joblib.load(model_file("champion")), "champion")
+        return log_pipeline(load_object(model_file("champion")), "champion")
 
 
 @contextmanager
@@ -175,7 +174,7 @@ def fetch_model(uri: str) -> Path:
     """The folder of a logged model, brought here if need be. Raises InputError if there is none."""
     try:
         return Path(mlflow.artifacts.download_artifacts(uri))
-    except (MlflowException, OSError) as error:
+    except (MlflowException, *DAMAGED) as error:  # a wrong address ends in many ways
         raise InputError(f"{uri}: no such model in {show_uri()}: {first_line(error)[:200]}") from None
 
 
@@ -192,20 +191,21 @@ def load_pipeline(folder: Path, *, trust: bool = False) -> "Pipeline":
     Raises InputError for any model that could run code of its own when it is loaded, unless it is trusted, and
     for one that is no pipeline with an encoder.
     """
-    flavors = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]
-    flavor = flavors.get("sklearn", {})
-    if trust:
-        pipeline = mlflow.sklearn.load_model(str(folder))
-    elif flavor.get("serialization_format") != "skops":
-        raise InputError(f"{folder}: not in skops format, so loading it could run code; --trust allows that")
-    else:
-        from skops.io import load
-        from skops.io.exceptions import UntrustedTypesFoundException
+    from skops.io import load
+    from skops.io.exceptions import UntrustedTypesFoundException
 
-        try:
+    try:
+        flavor = read_yaml(folder / "MLmodel")["flavors"].get("sklearn") or {}
+        if trust:
+            pipeline = mlflow.sklearn.load_model(str(folder))
+        elif flavor.get("serialization_format") != "skops":
+            raise InputError(f"{folder}: not in skops format, so loading it could run code; --trust allows that")
+        else:
             pipeline = load(folder / flavor["pickled_model"], trusted=TRUSTED_TYPES)
-        except UntrustedTypesFoundException as error:
-            raise InputError(f"{folder}: {first_line(error)}; --trust allows that") from None
+    except UntrustedTypesFoundException as error:
+        raise InputError(f"{folder}: {first_line(error)}; --trust allows that") from None
+    except (MlflowException, *DAMAGED) as error:
+        raise InputError(f"{folder}: not a model that can be loaded: {first_line(error)}") from None
     return require_pipeline(pipeline, str(folder))
 
 

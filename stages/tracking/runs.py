@@ -11,17 +11,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import mlflow
-import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from stages.shared.files import hash_file, metrics_file, model_file, read_json, scores_file, stage_of
+from stages.model.results import load_object, read_scores_file
+from stages.shared.cli import InputError
+from stages.shared.files import hash_file, metrics_file, model_file, read_json, stage_of
 from stages.shared.params import Data, Fit, read_section
-from stages.tracking.connection import EXPERIMENT, connect, warn_of_lost_store
+from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors, warn_of_lost_store
 from stages.tracking.models import has_model, log_model, make_schema
 from stages.tracking.provenance import describe_origin, hash_outputs
+from stages.tracking.store import show_uri
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -34,7 +35,8 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
     Yields what logs the stage's files, once they are written, with timings in seconds. If the store has stopped
     answering by then, it warns: register logs the run later. Raises InputError if it does not answer at the start.
     """
-    run_id = begin_run(name, title)
+    with explain_store_errors():
+        run_id = begin_run(name, title)
 
     def log(timings: dict[str, float]) -> None:
         with warn_of_lost_store(stage_of(name)):
@@ -51,7 +53,10 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
 def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
     tags = describe_origin(name) | ({"dvc.rebuilt": "true"} if rebuilt else {})
     experiment_id = connect()  # before the client, which keeps the store that it finds
-    return mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags).info.run_id
+    run_id = mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags).info.run_id
+    if not run_id:
+        raise InputError(f"MLflow at {show_uri()} does not answer as it should: a run without an id")
+    return run_id
 
 
 def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | None = None) -> None:
@@ -61,9 +66,9 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
     Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
     """
     client, now = mlflow.MlflowClient(), int(time.time() * 1000)
-    pipeline = joblib.load(model_file(name))
+    pipeline = load_object(model_file(name))
     numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
-    curve = pd.read_csv(scores_file(name, "learning")).itertuples()
+    curve = read_scores_file(name, "learning").itertuples()
     client.log_batch(
         run_id,
         metrics=[

@@ -1,6 +1,5 @@
 """Where MLflow's store lives, and whether it is as register left it; known without importing MLflow."""
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from stages.shared.cli import InputError
 from stages.shared.files import hash_file, read_json, write_json
 
 ROOT = Path(os.environ.get("DVC_ROOT", Path(__file__).parents[2])).resolve()
@@ -61,7 +61,7 @@ def is_in_line(inputs: Iterable[Path]) -> bool:
     try:
         kept = read_json(state_file())
         return kept["state"] == describe_state(inputs, kept["files"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+    except (InputError, OSError, KeyError, TypeError):
         return False
 
 
