@@ -36,7 +36,7 @@ def register() -> list[str]:
     from stages.registry.versions import REGISTERED_MODEL, list_versions
     from stages.shared.params import Register, read_section
     from stages.tracking.connection import connect, explain_store_errors
-    from stages.tracking.models import find_local_folder
+    from stages.tracking.models import NOTE, find_local_folder
     from stages.tracking.runs import close_abandoned_runs, log_card, mirror_run
 
     settings, report = read_section(Register), read_champion()
@@ -60,7 +60,8 @@ def register() -> list[str]:
     print(explain_choice(report, scores).replace("`", ""))
     for line in done:
         print(f"{REGISTERED_MODEL}: {line}")
-    return [str(file) for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    return [str(file) for file in files if file.name != NOTE]
 
 
 def main() -> None:

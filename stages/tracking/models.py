@@ -54,6 +54,8 @@ TRUSTED_TYPES = [
     "xgboost.sklearn.XGBRegressor",
 ]
 
+NOTE = "registered_model_meta"  # which MLflow writes again whenever somebody loads a version
+
 # What a logged model needs to be loaded and served; what is not installed here is not needed by it.
 SERVED_WITH = ["mlflow", "numpy", "pandas", "scikit-learn", "skops"]
 BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
@@ -181,7 +183,7 @@ def fetch_model(uri: str) -> Path:
 def hash_model(folder: Path) -> str:
     """One md5 of all files of a logged model, but for the note that MLflow adds on the way."""
     with tempfile.TemporaryDirectory() as copy:
-        shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("registered_model_meta"))
+        shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(NOTE))
         return hash_folder(copy).removesuffix(".dir")
 
 
