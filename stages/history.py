@@ -12,12 +12,12 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from stages.registry import versions as registry
+from stages.registry.lease import hold_registry
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import model_file
 from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors
 from stages.tracking.provenance import ask_git
 from stages.tracking.runs import has_run
-from stages.tracking.store import lock_store
 
 
 def find_commits(md5: str) -> list[str]:
@@ -112,10 +112,19 @@ def roll_back(number: str | None) -> None:
 
     Raises InputError if there is no such version.
     """
-    versions = registry.list_versions()
-    production = registry.find_production(versions)
-    if production is None:
-        raise InputError("nothing is in Production, so there is nothing to roll back")
+    with hold_registry():
+        production = registry.settle_production()
+        if production is None:
+            raise InputError("nothing is in Production, so there is nothing to roll back")
+        target = find_target(registry.list_versions(), production, number)
+        registry.reject(production, f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z, for version {target.version}")
+        registry.promote(target, f"Rolled back by hand from version {production.version}.")
+        registry.settle_production()
+    print(f"{registry.REGISTERED_MODEL}: version {target.version} → Production, in place of {production.version}.")
+    print(f"Version {production.version} stays out until `python -m stages.history rollback {production.version}`.")
+
+
+def find_target(versions: list[ModelVersion], production: ModelVersion, number: str | None) -> ModelVersion:
     wanted = next((v for v in versions if str(v.version) == number), None)
     target = wanted if number else find_previous(versions, production)
     if target is None:
@@ -123,12 +132,7 @@ def roll_back(number: str | None) -> None:
         raise InputError(f"{reason}; versions: {registry.name_versions(versions)}")
     if target.version == production.version:
         raise InputError(f"version {target.version} is in Production already")
-    with lock_store():
-        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z"
-        registry.reject(production, f"{now}, for version {target.version}")
-        registry.promote(target, f"Rolled back by hand from version {production.version}.")
-    print(f"{registry.REGISTERED_MODEL}: version {target.version} → Production, in place of {production.version}.")
-    print(f"Version {production.version} stays out until `python -m stages.history rollback {production.version}`.")
+    return target
 
 
 def find_previous(versions: list[ModelVersion], production: ModelVersion) -> ModelVersion | None:

@@ -4,6 +4,7 @@ Reads   params.yaml (register), metrics/ (champion.json ranks the models), model
 Writes  MLflow: the runs and models that it lacks, the versions of the registered model, and which of them serves
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from stages.tracking import store
 
 if TYPE_CHECKING:
     from stages.model.metrics import Scores
+
+MANY = 20  # requests' time for a model that is logged, or loaded and scored
 
 
 def list_inputs() -> list[Path]:
@@ -32,10 +35,11 @@ def register() -> list[str]:
     """Mirror and promote, and print the leaderboard; returns the files that MLflow keeps of the models here."""
     from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
+    from stages.registry.lease import hold_registry
     from stages.registry.promotion import register_champion
     from stages.registry.versions import REGISTERED_MODEL, list_versions
     from stages.shared.params import Register, read_section
-    from stages.tracking.connection import connect, explain_store_errors
+    from stages.tracking.connection import connect, explain_store_errors, within_limit
     from stages.tracking.models import NOTE, find_local_folder
     from stages.tracking.runs import close_abandoned_runs, log_card, mirror_run
 
@@ -43,15 +47,16 @@ def register() -> list[str]:
     scores = read_scores(report["ranking"])
     connect()
     with explain_store_errors(), store.lock_store():
-        for title in close_abandoned_runs():
+        for title in within_limit(close_abandoned_runs):
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
         runs = {}
         for name in scores:
-            runs[name], rebuilt = mirror_run(name, scores[name]["model"])
+            runs[name], rebuilt = within_limit(partial(mirror_run, name, scores[name]["model"]), MANY)
             if rebuilt:
                 print(f"register: {scores[name]['model']} was not in MLflow; logged from DVC's files")
         log_card(runs[report["name"]], CARD)
-        done = register_champion(report, runs[report["name"]], settings)
+        with hold_registry():
+            done = within_limit(lambda: register_champion(report, runs[report["name"]], settings), MANY)
         held = [*(run.data.tags for run in runs.values()), *(version.tags for version in list_versions())]
         ids = {tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags}
         folders = [folder for model_id in sorted(ids) if (folder := find_local_folder(model_id))]

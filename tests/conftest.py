@@ -14,6 +14,7 @@ import yaml
 
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
+from tests.server import Server
 
 ROOT = Path(__file__).parent.parent
 
@@ -189,6 +190,15 @@ def clone(origin, tmp_path):
     project = clone_project(origin, tmp_path / "clone")
     project.run("dvc", "pull", "--run-cache")
     return project
+
+
+@pytest.fixture
+def server(tmp_path):
+    """MLflow as a server, with nothing in it."""
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.stop()
 
 
 def find_runs(project, status="FINISHED"):

@@ -507,8 +507,15 @@ def listening(health, other, found=None):
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_that_is_no_store(place, monkeypatch, name):
     with listening(*SERVERS[name]) as port:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         assert f"127.0.0.1:{port}" in refuse(connection.connect)
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown(place, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://a:secret@127.0.0.1:5000")
+    said = refuse(connection.connect)
+    assert "MLFLOW_TRACKING_PASSWORD" in said
+    assert "secret" not in said
 
 
 FOUND = answer(200, b'{"experiment": {"experiment_id": "1", "name": "x", "lifecycle_stage": "active"}}')
@@ -534,7 +541,9 @@ def test_a_server_that_finds_the_experiment_and_then_refuses(place, home, monkey
     if (name, command) in LONELY:
         return
     with listening(HEALTHY, REFUSALS[name], FOUND) as port:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://a:secret@127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "a")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
         refuse(lambda: run(*command.split()), but=[*STORE, "optuna.db"])
     assert "secret" not in "".join(capsys.readouterr())
     assert "secret" not in mlflow.get_tracking_uri()

@@ -4,15 +4,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
-import requests
 
 from tests.conftest import clone_project, find_runs, find_versions, production_of
 
@@ -85,45 +82,6 @@ def test_locked_store_is_waited_for(clone):
     assert len(find_runs(clone)) == 5  # ridge again, and the blend again
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A real `mlflow server` on a free port, which a test can stop and start again."""
-
-    class Server:
-        def __init__(self):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
-            self.address = f"http://127.0.0.1:{self.port}"
-
-        def start(self):
-            command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-            command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}", "--serve-artifacts"]
-            command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--workers", "1"]
-            log = (tmp_path / "server.log").open("a")
-            self.process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
-            deadline = time.monotonic() + 120
-            while not self.answers():
-                assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-                assert self.process.poll() is None, (tmp_path / "server.log").read_text()
-
-        def answers(self):
-            try:
-                return requests.get(f"{self.address}/health", timeout=2).ok
-            except (requests.ConnectionError, requests.Timeout):
-                return False
-
-        def stop(self):
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-
-    server = Server()
-    server.start()
-    yield server
-    server.stop()
-
-
 def test_server_holds_everything_and_nothing_is_written_here(origin, server, tmp_path):
     project = clone_project(origin, tmp_path / "clone", store=server.address)
     project.run("dvc", "pull")
@@ -131,7 +89,7 @@ def test_server_holds_everything_and_nothing_is_written_here(origin, server, tmp
     assert len(find_runs(project)) == 3
     assert production_of(project) == 1
     project.run("dvc", "exp", "run", "--temp", "-S", "ridge.alpha=2000.0")
-    assert find_versions(project)[2] == ("None", {"challenger"})
+    assert find_versions(project)[2] == ("None", set())
     project.stage("history", "rollback", "2")
     assert production_of(project) == 2
     assert not (project.root / "mlflow.db").exists()

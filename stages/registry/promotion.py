@@ -15,7 +15,7 @@ from stages.registry import versions as registry
 from stages.registry.card import summarize
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, hash_file, model_file
-from stages.shared.params import Register
+from stages.shared.params import Register, runs_in_ci
 from stages.tracking.connection import first_line
 from stages.tracking.models import fetch_model, hash_model, load_pipeline, log_champion
 
@@ -50,13 +50,13 @@ def predict_test(pipeline: "Pipeline | str") -> np.ndarray | str:
         return first_line(error)
 
 
-def score_version(version: ModelVersion, metric: str) -> float | str:
-    """The metric of a version on the current test rows, by the model that was judged for it; or why it can't be had."""
+def score_version(version: ModelVersion) -> Scores | str:
+    """Metrics of a version on the current test rows, by the model that was judged for it; or why they can't be had."""
     served = open_logged(registry.address_version(version), version.tags.get(registry.FILES))
     predicted = predict_test(served if isinstance(served, str) else open_logged(registry.address_judged(version)))
     if isinstance(predicted, str):
         return predicted
-    return score_predictions(read_targets()["test"], predicted, "test")[f"test_{metric}"]
+    return score_predictions(read_targets()["test"], predicted, "test")
 
 
 def decide(
@@ -66,7 +66,7 @@ def decide(
     scores: Scores,
     settings: Register,
 ) -> tuple[bool, str]:
-    """Whether the candidate becomes Production, and why or why not, with the figures.
+    """Whether the candidate passes the gate to Production, and why or why not, with the figures.
 
     present: what the version in Production scores on the current test rows, or why it can't be scored.
     """
@@ -74,8 +74,6 @@ def decide(
     name = f"version {candidate.version}"
     if production and candidate.version == production.version:
         return False, f"{name} is Production already"
-    if settings.promote == "never":
-        return False, f"register.promote = never, so {name} waits"
     if registry.ROLLED_BACK in candidate.tags:
         return False, f"{name} was rolled back by hand: {candidate.tags[registry.ROLLED_BACK]}"
     if scores["test_r2"] < settings.min_test_r2:
@@ -87,36 +85,77 @@ def decide(
         return True, f"{own}; version {production.version}, Production until now, can't be scored: {present}."
     if settings.promote == "always":
         return True, f"register.promote = always: {own}."
-    sign = 1 if METRICS[metric].greater_is_better else -1
-    gain = sign * (scores[f"test_{metric}"] - present)
+    gain = find_gain(metric, scores[f"test_{metric}"], present)
     against = f"{own} against {present} of version {production.version} on the same test rows"
     if gain <= 0 or gain < settings.min_gain:
         return False, f"{name} has {against}; a gain of at least {settings.min_gain} is asked"
     return True, f"{against}."
 
 
+def find_gain(metric: str, score: float, other: float) -> float:
+    """How much better one score is than another, in units of the metric."""
+    return score - other if METRICS[metric].greater_is_better else other - score
+
+
+def find_veto(settings: Register) -> str:
+    """Why nothing is promoted here, whatever passes the gate; nothing if it may be."""
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        return f"experiment {experiment}"
+    if settings.promote == "never" or (settings.promote == "ci" and not runs_in_ci()):
+        return f"register.promote = {settings.promote}"
+    return ""
+
+
 def register_champion(report: Scores, run: Run, settings: Register) -> list[str]:
     """Give the champion's run a version that can be used, and Production if it may have it; returns what was done.
 
-    report: metrics/champion.json.
+    report: metrics/champion.json. Only to be called by who holds the registry.
     """
-    metric, versions = find_metric(settings.metric), registry.list_versions()
-    production = registry.find_production(versions)
-    candidate, done = find_candidate(report, run, versions)
-    if experiment := os.environ.get("DVC_EXP_NAME"):
-        promoted, why = False, f"experiment {experiment} proposes version {candidate.version}"
-    else:
-        other = production if production and production.version != candidate.version else None
-        promoted, why = decide(candidate, production, score_version(other, metric) if other else None, report, settings)
-    if promoted:
+    key = f"test_{find_metric(settings.metric)}"
+    production = registry.settle_production()
+    candidate, done = find_candidate(report, run, registry.list_versions())
+    other = production if production and production.version != candidate.version else None
+    present = score_version(other) if other else None
+    bar = present[key] if isinstance(present, dict) else present
+    passes, why = decide(candidate, production, bar, report, settings)
+    veto = find_veto(settings)
+    if passes and not veto:
         registry.promote(candidate, why)
+        settle_challenger(None, registry.settle_production(), report[key], report, settings)
         return [*done, f"version {candidate.version} → Production. {why}"]
-    if production:
-        registry.settle_alias(registry.CHAMPION_ALIAS, production)
-    if not production or candidate.version != production.version:
-        registry.settle_alias(registry.CHALLENGER_ALIAS, candidate)
+    if passes:
+        settle_challenger(candidate, production, bar, report, settings)
+    if veto and not (production and production.version == candidate.version):
+        why = f"{veto} proposes version {candidate.version}, which {'would pass' if passes else 'waits'}: {why}"
     kept = f"Production stays version {production.version}" if production else "no version is in Production"
     return [*done, f"{kept}: {why}"]
+
+
+def settle_challenger(
+    proposed: ModelVersion | None,
+    production: ModelVersion | None,
+    bar: float | str | None,
+    scores: Scores,
+    settings: Register,
+) -> None:
+    """Point the alias at the best version that waits and would pass the gate, or at none.
+
+    proposed: a version that waits and would pass, with its scores; it stands back behind a challenger that is as good.
+    bar: what the version in Production scores.
+    """
+    number, metric = registry.read_aliases().get(registry.CHALLENGER_ALIAS), find_metric(settings.metric)
+    holder = next((version for version in registry.list_versions() if str(version.version) == number), None)
+    if holder and proposed and holder.version == proposed.version:
+        return
+    held, stays = score_version(holder) if holder else None, False
+    if holder and isinstance(held, dict):
+        stays, _ = decide(holder, production, bar, held, settings)
+        if proposed and find_gain(metric, scores[f"test_{metric}"], held[f"test_{metric}"]) > 0:
+            stays = False
+    if not stays and proposed:
+        registry.point_alias(registry.CHALLENGER_ALIAS, proposed)
+    elif not stays and number:
+        registry.drop_alias(registry.CHALLENGER_ALIAS)
 
 
 def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tuple[ModelVersion, list[str]]:
@@ -124,9 +163,8 @@ def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tu
 
     What MLflow keeps must load, and price as DVC's file does; else it is logged again, and gets a version of its own.
     """
-    path = model_file("champion")
-    version, done = registry.find_version(versions, hash_file(path)), []
-    if version:
+    path, done = model_file("champion"), []
+    for version in registry.find_versions(versions, hash_file(path)):
         problem = compare(open_logged(registry.address_version(version), version.tags.get(registry.FILES)), path)
         if not problem:
             return version, []

@@ -1,16 +1,18 @@
 """The registered model: its versions, which of them serves, and why.
 
-Production (and the alias `champion`) is what people load; `challenger` is the newest version that an
-experiment proposes. Every promotion is a tag of the version it made Production, so the history survives.
+Production (and the alias `champion`) is what people load; `challenger` is the best version that is proposed and would
+pass the gate. Every promotion is a tag of the version it made Production, so the history survives.
 """
 
 import warnings
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+
+from stages.shared.cli import InputError
 
 REGISTERED_MODEL = "HousePricesPredictor"
 PRODUCTION = "Production"
@@ -20,6 +22,7 @@ PROMOTED = "promoted."  # + time: why this version became Production then
 ROLLED_BACK = "rolled_back"  # when and why it was taken out of Production by hand
 JUDGED = "dvc.judged_model_id"  # the logged model whose figures stand beside the version
 SERVED = "dvc.model_md5"  # of the bytes that serve: models/champion as DVC has it
+TIME = "%Y-%m-%dT%H:%M:%S.%fZ"  # sorts as text
 FILES = "dvc.files_md5"  # of all files of the logged model, as they were when it got its version
 
 
@@ -48,9 +51,10 @@ def find_production(versions: list[ModelVersion]) -> ModelVersion | None:
     return next((version for version in versions if version.current_stage == PRODUCTION), None)
 
 
-def find_version(versions: list[ModelVersion], md5: str) -> ModelVersion | None:
-    """The newest version that serves exactly the bytes with this md5, whichever run logged them."""
-    return next((version for version in versions if version.tags.get(SERVED) == md5), None)
+def find_versions(versions: list[ModelVersion], md5: str) -> list[ModelVersion]:
+    """Those that serve exactly the bytes with this md5: the one in Production before the others, then the oldest."""
+    found = [version for version in versions if version.tags.get(SERVED) == md5]
+    return sorted(found, key=lambda version: (version.current_stage != PRODUCTION, int(version.version)))
 
 
 def address_judged(version: ModelVersion) -> str:
@@ -58,17 +62,23 @@ def address_judged(version: ModelVersion) -> str:
     return f"models:/{version.tags[JUDGED]}" if JUDGED in version.tags else address_version(version)
 
 
-def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> ModelVersion:
-    """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
-    client = mlflow.MlflowClient()
+def ensure_model() -> None:
+    """The registered model, made if there is none, or by another clone a moment before."""
     try:
-        client.create_registered_model(REGISTERED_MODEL, description="House prices in dollars, from raw rows.")
-    except MlflowException as error:  # there already, perhaps since a moment: another clone's
+        mlflow.MlflowClient().create_registered_model(
+            REGISTERED_MODEL, description="House prices in dollars, from raw rows."
+        )
+    except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> ModelVersion:
+    """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
+    ensure_model()
     origin = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
     origin |= {JUDGED: run.data.tags["dvc.model_id"], "dvc.judged_md5": run.data.tags["dvc.model_md5"]}
-    return client.create_model_version(
+    return mlflow.MlflowClient().create_model_version(
         REGISTERED_MODEL,
         f"models:/{model_id}",
         run.info.run_id,
@@ -80,19 +90,77 @@ def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> 
 
 def promote(version: ModelVersion, why: str) -> None:
     """Make a version Production and champion, in place of the present one, and then keep why."""
-    client = mlflow.MlflowClient()
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        client.transition_model_version_stage(
-            REGISTERED_MODEL, version.version, PRODUCTION, archive_existing_versions=True
-        )
+    transition(version)
     point_alias(CHAMPION_ALIAS, version)
-    client.set_model_version_tag(REGISTERED_MODEL, version.version, f"{PROMOTED}{now}", why)
+    now = note_promotion(version, why)
+    client = mlflow.MlflowClient()
     if ROLLED_BACK in version.tags:
         client.delete_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK)
     summary = (version.description or "").partition("\n\nProduction since")[0]
     client.update_model_version(REGISTERED_MODEL, version.version, f"{summary}\n\nProduction since {now}. {why}")
+
+
+def transition(version: ModelVersion) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        mlflow.MlflowClient().transition_model_version_stage(
+            REGISTERED_MODEL, version.version, PRODUCTION, archive_existing_versions=True
+        )
+
+
+def note_promotion(version: ModelVersion, why: str) -> str:
+    """Keep why a version became Production; the time under which it is kept, after all others whatever the clock."""
+    last = max(map(find_last_promotion, list_versions()), default="")
+    now = f"{datetime.now(UTC):{TIME}}"
+    if now <= last:
+        now = f"{datetime.strptime(last, TIME) + timedelta(microseconds=1):{TIME}}"  # noqa: DTZ007 - Z stays as it is
+    mlflow.MlflowClient().set_model_version_tag(REGISTERED_MODEL, version.version, f"{PROMOTED}{now}", why)
+    return now
+
+
+def find_last_promotion(version: ModelVersion) -> str:
+    """When a version last became Production; an empty text if it never did."""
+    return max((tag.removeprefix(PROMOTED) for tag in version.tags if tag.startswith(PROMOTED)), default="")
+
+
+def settle_production() -> ModelVersion | None:
+    """The version in Production, which is the only one, is champion, and has its line in the history.
+
+    Puts right what a kill between two requests, or somebody's hand, has left. Looks again after each change.
+    Raises InputError if others keep changing it.
+    """
+    for _ in range(5):
+        versions = list_versions()
+        serving = [version for version in versions if version.current_stage == PRODUCTION]
+        chosen = max(serving, key=lambda version: (find_last_promotion(version), int(version.version)), default=None)
+        aliases = read_aliases()
+        champion = aliases.get(CHAMPION_ALIAS)
+        if len(serving) > 1 and chosen:
+            transition(chosen)
+        elif chosen and champion != str(chosen.version):
+            point_alias(CHAMPION_ALIAS, chosen)
+        elif champion and not chosen:
+            drop_alias(CHAMPION_ALIAS)
+        elif champion and champion == aliases.get(CHALLENGER_ALIAS):
+            drop_alias(CHALLENGER_ALIAS)
+        elif chosen and ROLLED_BACK in chosen.tags:
+            mlflow.MlflowClient().delete_model_version_tag(REGISTERED_MODEL, chosen.version, ROLLED_BACK)
+        elif chosen and find_last_promotion(chosen) < max(map(find_last_promotion, versions)):
+            note_promotion(chosen, "Found in Production: put there by hand, or its promotion was cut short.")
+        else:
+            return chosen
+    raise InputError(f"{REGISTERED_MODEL}: others keep changing what is in Production; run `dvc repro` again")
+
+
+def read_aliases() -> dict[str, str]:
+    """{alias: version}; a search for versions does not return them."""
+    try:
+        aliases = mlflow.MlflowClient().get_registered_model(REGISTERED_MODEL).aliases
+        return {alias: str(version) for alias, version in aliases.items()}
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
 
 
 def reject(version: ModelVersion, why: str) -> None:
@@ -100,11 +168,9 @@ def reject(version: ModelVersion, why: str) -> None:
     mlflow.MlflowClient().set_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK, why)
 
 
-def settle_alias(alias: str, version: ModelVersion) -> None:
-    """Point an alias at a version, if it does not point there yet."""
-    if alias not in version.aliases:
-        point_alias(alias, version)
-
-
 def point_alias(alias: str, version: ModelVersion) -> None:
     mlflow.MlflowClient().set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
+
+
+def drop_alias(alias: str) -> None:
+    mlflow.MlflowClient().delete_registered_model_alias(REGISTERED_MODEL, alias)

@@ -41,8 +41,13 @@ class Register(Section):
     metric: str
     min_test_r2: Annotated[float, Field(le=1)]
     min_gain: Annotated[float, Field(ge=0)]
-    promote: Literal["better", "always", "never"]
+    promote: Literal["better", "always", "never", "ci"]
     refit: bool
+
+
+def runs_in_ci() -> bool:
+    """Whether this is continuous integration, by the variable that its services set."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
 class Blend(Section):

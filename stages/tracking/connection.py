@@ -10,7 +10,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -21,7 +21,12 @@ from stages.tracking.store import OWN_DATABASE, ROOT, find_database, find_uri, l
 
 EXPERIMENT = "House-Prices-Regression"
 TABLES = {"alembic_version", "experiments", "runs", "tags", "metrics", "params", "model_versions"}  # some of MLflow's
-PATIENCE = 10  # seconds that a server has to say that it is there; three times that, to find an experiment
+PATIENCE = 10  # seconds that a server has to say that it is there
+REFUSED = {
+    "UNAUTHENTICATED": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "PERMISSION_DENIED": "this user may not do that; EDIT on the experiment and the registered model is needed",
+}
+USER = "MLFLOW_TRACKING_USERNAME"
 Result = TypeVar("Result")
 LIBRARIES = ("sqlalchemy", "alembic", "google.protobuf")  # whose exceptions have no base that is imported anyway
 
@@ -34,22 +39,11 @@ def connect(experiment: str = EXPERIMENT) -> str:
     """
     check_uri()
     uri, database = find_uri(), find_database()
-    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else hide_login(uri))
+    mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
         if database:
             check_database(database)
-            return find_experiment(experiment)
-        return await_server(lambda: find_experiment(experiment), 3 * PATIENCE)
-
-
-def hide_login(uri: str) -> str:
-    """An address without the name and password in it, which MLflow would print; it takes them from the environment."""
-    parts = urlsplit(uri)
-    if parts.username is None:
-        return uri
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return within_limit(lambda: find_experiment(experiment))
 
 
 def find_experiment(name: str) -> str:
@@ -86,6 +80,10 @@ def check_uri() -> None:
         port = parts.port
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
+    if parts.username is not None:
+        raise InputError(
+            f"{where}: no place for a password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+        )
     if parts.scheme in ("http", "https") and parts.hostname and port != 0:
         ask_server(where)
     elif database is None or database == Path() or database.name == ":memory:":
@@ -113,18 +111,26 @@ def ask_server(where: str) -> None:
 
     try:
         status = await_server(lambda: requests.get(f"{find_uri()}/health", timeout=5).status_code, PATIENCE)
-    except (requests.RequestException, ValueError) as error:
+    except (requests.RequestException, ValueError, TimeoutError) as error:
         raise InputError(f"{where}: no server answers there ({type(error).__name__})") from None
     if status >= 500:
         raise InputError(f"{where}: the server answers {status}")
 
 
 def await_server(ask: Callable[[], Result], seconds: float) -> Result:
-    """What a server answers. Raises InputError if it takes too long, also if it says something all the time."""
+    """What a server answers. Raises TimeoutError if it takes too long, also if it says something all the time."""
     answer = ThreadPoolExecutor(1).submit(ask)
     if not wait([answer], seconds).done:
-        raise InputError(f"MLflow at {show_uri()}: no whole answer within {seconds} s")
+        raise TimeoutError(f"no whole answer within {seconds:g} s")
     return answer.result()
+
+
+def within_limit(ask: Callable[[], Result], times: int = 4) -> Result:
+    """What a store answers to several requests; of a server, within so many times the seconds that one may take.
+
+    Raises TimeoutError.
+    """
+    return ask() if find_database() else await_server(ask, times * float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
 
 
 def check_database(database: Path) -> None:
@@ -169,6 +175,10 @@ def explain_store_errors() -> Iterator[None]:
     except Exception as error:
         if not is_store_error(error):
             raise
+        if why := REFUSED.get(getattr(error, "error_code", "")):
+            raise InputError(
+                f"MLflow at {show_uri()} refuses {os.environ.get(USER, 'a user without a name')}: {why}"
+            ) from None
         raise InputError(f"MLflow at {show_uri()} does not answer as it should: {first_line(error)}") from None
 
 

@@ -1,5 +1,6 @@
 """Where a result comes from, as tags: the links from MLflow to DVC and git."""
 
+import getpass
 import os
 import platform
 import subprocess
@@ -20,12 +21,21 @@ def describe_origin(name: str) -> dict[str, str]:
         "dvc.baseline_rev": commit,
         "dvc.dirty": str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", *outputs))).lower(),
         "dvc.process": f"{platform.node()}:{os.getpid()}",
+        "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or find_user(),
         "mlflow.source.name": f"python -m stages.{stage_of(name).replace('@', ' ')}",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit,
         f"dvc.md5.{raw.as_posix()}": hash_file(raw),
         f"dvc.md5.{PREPARED.as_posix()}": hash_folder(PREPARED),
     }
+
+
+def find_user() -> str:
+    """The name of who runs this, or nothing in a container that has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def hash_outputs(name: str) -> dict[str, str]:

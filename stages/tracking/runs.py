@@ -19,10 +19,12 @@ from stages.model.results import read_description, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, Fit, read_section
-from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors, warn_of_lost_store
+from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import has_model, log_model, make_schema
 from stages.tracking.provenance import describe_origin, hash_outputs
 from stages.tracking.store import show_uri
+
+CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
 
 
 @contextmanager
@@ -33,11 +35,11 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
     answering by then, it warns: register logs the run later. Raises InputError if it does not answer at the start.
     """
     with explain_store_errors():
-        run_id = begin_run(name, title)
+        run_id = within_limit(lambda: begin_run(name, title))
 
     def log(timings: dict[str, float]) -> None:
         with warn_of_lost_store(stage_of(name)):
-            log_results(run_id, name, title, timings)
+            within_limit(lambda: log_results(run_id, name, title, timings))
 
     try:
         yield log
@@ -152,5 +154,8 @@ def close_abandoned_runs() -> list[str]:
 
 
 def log_card(run: Run, path: Path) -> None:
-    """Keep the model card with the run that it describes."""
-    mlflow.MlflowClient().log_artifact(run.info.run_id, str(path))
+    """Keep the model card with the run that it describes, if it is not there yet."""
+    md5, client = hash_file(path), mlflow.MlflowClient()
+    if run.data.tags.get(CARD_MD5) != md5:
+        client.log_artifact(run.info.run_id, str(path))
+        client.set_tag(run.info.run_id, CARD_MD5, md5)

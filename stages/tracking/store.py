@@ -36,7 +36,7 @@ def lock_store() -> FileLock:
 
     It lies beside a database, so that clones which share one wait for each other.
     """
-    return FileLock(f"{find_database() or OWN_DATABASE}.lock", is_singleton=True)
+    return FileLock(f"{find_database() or OWN_DATABASE}.lock", is_singleton=True, thread_local=False)
 
 
 def describe_state(inputs: Iterable[Path], files: Iterable[str | Path]) -> dict[str, Any] | None:
@@ -52,8 +52,8 @@ def describe_state(inputs: Iterable[Path], files: Iterable[str | Path]) -> dict[
         hashes = {str(path): hash_file(path) for path in [*map(str, inputs), *map(str, files)]}
     except OSError:
         return None
-    experiment = os.environ.get("DVC_EXP_NAME", "")  # its register proposes, where another promotes
-    return {"hashes": hashes, "experiment": experiment, "changed": found.st_mtime_ns, "size": found.st_size}
+    place = {name: os.environ.get(name, "") for name in ("DVC_EXP_NAME", "CI")}  # one proposes where another promotes
+    return {"hashes": hashes, "place": place, "changed": found.st_mtime_ns, "size": found.st_size}
 
 
 def is_in_line(inputs: Iterable[Path]) -> bool:

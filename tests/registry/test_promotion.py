@@ -30,7 +30,6 @@ def make_version(number, **tags):
         (21_000.0, {"min_gain": 1500.0}, False, "a gain of at least 1500.0 is asked"),
         (21_000.0, {"min_test_r2": 0.95}, False, "test_r2 0.93, below register.min_test_r2 = 0.95"),
         (19_000.0, {"promote": "always"}, True, "register.promote = always"),
-        (21_000.0, {"promote": "never"}, False, "register.promote = never"),
         ("no such file", {}, True, "can't be scored: no such file"),
         ("no such file", {"min_test_r2": 0.95}, False, "below register.min_test_r2"),
     ],
@@ -57,9 +56,9 @@ def test_version_that_was_rolled_back_waits_for_a_hand():
 def test_applied_experiment_is_registered_by_the_next_repro(clone):
     clone.run("dvc", "repro")
     printed = clone.run("dvc", "exp", "run", "--name", "worse", "-S", "ridge.alpha=2000.0").stdout
-    assert "experiment worse proposes version 2" in printed
+    assert "experiment worse proposes version 2, which waits: version 2 has test_r2" in printed
     assert find_versions(clone)[1] == ("Production", {"champion"})
-    assert find_versions(clone)[2] == ("None", {"challenger"})
+    assert find_versions(clone)[2] == ("None", set())
     clone.run("dvc", "exp", "apply", "worse")
     printed = clone.run("dvc", "repro").stdout
     assert "Production stays version 1: version 2 has test_r2" in printed
@@ -68,6 +67,44 @@ def test_applied_experiment_is_registered_by_the_next_repro(clone):
     clone.run("dvc", "repro")
     assert production_of(clone) == 2
     assert find_versions(clone)[1] == ("Archived", set())
+
+
+@pytest.mark.slow
+def test_challenger_is_the_best_proposal_that_would_pass_and_none_once_it_serves(clone):
+    clone.set_params(ridge={"alpha": 3000.0})
+    clone.run("dvc", "repro")
+    for name, alpha in {"good": 20.0, "less": 300.0}.items():
+        clone.run("dvc", "exp", "run", "--temp", "--name", name, "-S", f"ridge.alpha={alpha}")
+    found = find_versions(clone)
+    assert {number: aliases for number, (_, aliases) in found.items() if aliases} == {
+        1: {"champion"},
+        2: {"challenger"},
+    }
+    assert sorted(found) == [1, 2, 3]
+    clone.set_params(ridge={"alpha": 20.0}, register={"promote": "ci"})
+    assert "register.promote = ci proposes version 2, which would pass" in clone.run("dvc", "repro").stdout
+    assert production_of(clone) == 1
+    clone.env["CI"] = "true"
+    clone.run("dvc", "repro")
+    assert find_versions(clone)[2] == ("Production", {"champion"})
+
+
+@pytest.mark.slow
+def test_what_a_kill_left_between_two_requests_is_settled(clone):
+    """A transition without its alias and its line in the history, and a second version in Production."""
+    for alpha in (2000.0, 20.0):
+        clone.set_params(ridge={"alpha": alpha})
+        clone.run("dvc", "repro")
+    mlflow.set_tracking_uri(clone.store)
+    client = mlflow.MlflowClient()
+    client.transition_model_version_stage("HousePricesPredictor", "1", "Production")
+    clone.run("dvc", "repro")
+    assert find_versions(clone) == {1: ("Archived", set()), 2: ("Production", {"champion"})}
+    client.transition_model_version_stage("HousePricesPredictor", "1", "Production", archive_existing_versions=True)
+    clone.set_params(register={"promote": "never"})
+    clone.run("dvc", "repro")
+    assert find_versions(clone)[1] == ("Production", {"champion"})
+    assert clone.stage("history", "list").stdout.splitlines()[-1].endswith("cut short.  ← Production")
 
 
 @pytest.mark.slow
