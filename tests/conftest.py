@@ -26,6 +26,7 @@ SHARING = {
     "test_serving": "finished",
     "test_trust": "finished",
     "test_cost": "finished",
+    "test_leaderboard": "finished",
 }
 
 

@@ -53,8 +53,12 @@ def describe_change(scores: Scores, committed: Scores | None) -> str:
     return "=" if change == 0 else f"{change:+,.0f}"
 
 
-def format_leaderboard(scores: dict[str, Scores], seconds: dict[str, float | None], baseline: Scores) -> str:
-    """Models in their order, and the baseline, as aligned text; RMSE and MAE in the target's unit on the test rows."""
+def format_leaderboard(
+    scores: dict[str, Scores], seconds: dict[str, float | None], baseline: Scores, style: str = "plain"
+) -> str:
+    """Models in their order, and the baseline, in a style of tabulate's; RMSE and MAE in the target's unit on the test
+    rows.
+    """
     lines: list[tuple[Any, ...]] = []
     for rank, (name, s) in enumerate(scores.items(), start=1):
         interval = f"{s['test_r2_low']:.3f} – {s['test_r2_high']:.3f}"
@@ -63,7 +67,7 @@ def format_leaderboard(scores: dict[str, Scores], seconds: dict[str, float | Non
         lines.append((rank, s["model"], *format_errors(s), interval, cv, fit, describe_change(s, read_committed(name))))
     lines.append(("", "(median)", *format_errors(baseline), "", "", "", ""))
     alignment = ["right", "left", *["right"] * (len(HEADER) - 2)]
-    return tabulate(lines, HEADER, "plain", disable_numparse=True, colalign=alignment)
+    return tabulate(lines, HEADER, style, disable_numparse=True, colalign=alignment)
 
 
 def format_errors(scores: Scores) -> tuple[str, str, str]:
