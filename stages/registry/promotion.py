@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from stages.model.metrics import METRICS, Scores, find_metric, score_predictions
+from stages.model.metrics import METRICS, Scores, find_metric, is_weak, score_predictions
 from stages.model.results import load_object, read_table, read_targets
 from stages.registry import versions as registry
 from stages.registry.card import summarize
@@ -18,6 +18,7 @@ from stages.shared.files import DAMAGED, hash_file, model_file
 from stages.shared.params import Register
 from stages.tracking.connection import first_line
 from stages.tracking.models import fetch_model, hash_model, load_pipeline, log_champion
+from stages.tracking.provenance import describe_table
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -78,7 +79,7 @@ def decide(
         return False, f"register.promote = never, so {name} waits"
     if registry.ROLLED_BACK in candidate.tags:
         return False, f"{name} was rolled back by hand: {candidate.tags[registry.ROLLED_BACK]}"
-    if scores["test_r2"] < settings.min_test_r2:
+    if settings.min_test_r2 is not None and scores["test_r2"] < settings.min_test_r2:
         return False, f"{name} has test_r2 {scores['test_r2']}, below register.min_test_r2 = {settings.min_test_r2}"
     own = f"test_{metric} {scores[f'test_{metric}']}"
     if production is None or present is None:
@@ -101,6 +102,8 @@ def register_champion(report: Scores, run: Run, settings: Register) -> list[str]
     report: metrics/champion.json.
     """
     metric, versions = find_metric(settings.metric), registry.list_versions()
+    if reason := find_obstacle(report, versions):
+        return [f"nothing is registered: {reason}"]
     production = registry.find_production(versions)
     candidate, done = find_candidate(report, run, versions)
     if experiment := os.environ.get("DVC_EXP_NAME"):
@@ -119,10 +122,20 @@ def register_champion(report: Scores, run: Run, settings: Register) -> list[str]
     return [*done, f"{kept}: {why}"]
 
 
+def find_obstacle(report: Scores, versions: list[ModelVersion]) -> str:
+    """Why the champion can be no version of the registered model; nothing if it can."""
+    if is_weak(report):
+        return "no model is better than the median of the training rows"
+    held, own = registry.find_table(versions), describe_table()
+    if held in (None, own):
+        return ""
+    return f"{registry.name_model()} holds models of {held}; {own} needs names of its own under `mlflow` in params.yaml"
+
+
 def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tuple[ModelVersion, list[str]]:
     """The version that serves the champion's bytes, and what was done for it.
 
-    What MLflow keeps must load, and price as DVC's file does; else it is logged again, and gets a version of its own.
+    What MLflow keeps must load, and predict as DVC's file does; else it is logged again, and gets a version of its own.
     """
     path = model_file("champion")
     version, done = registry.find_version(versions, hash_file(path)), []
@@ -138,7 +151,7 @@ def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tu
     if problem:
         raise InputError(f"{path} can't be used as MLflow stores it: {problem}")
     tags = {registry.SERVED: hash_file(path), registry.FILES: hash_model(fetch_model(f"models:/{model_id}"))}
-    version = registry.add_version(run, model_id, summarize(report), tags)
+    version = registry.add_version(run, model_id, report["target"], summarize(report), tags)
     return version, [*done, f"added version {version.version} ({run.info.run_name})"]
 
 
