@@ -1,7 +1,9 @@
 # Each target is a line that a person could type; README.md has the same lines for machines without make.
 PYTHON ?= python3
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
-PRODUCTION = models:/HousePricesPredictor/Production
+MODEL = $(shell sed -n 's/^ *registered_model: *//p' params.yaml)
+IMAGE = $(shell echo $(MODEL) | tr A-Z a-z)
+PRODUCTION = models:/$(MODEL)/Production
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -52,10 +54,10 @@ serve: .venv/ready ## the model in Production over REST at http://localhost:1234
 
 docker: .venv/ready ## an image that serves the model; where no Docker engine runs, the Dockerfile for it
 	@if docker info > /dev/null 2>&1; then \
-		mlflow models build-docker --model-uri $(PRODUCTION) --name house-prices-predictor; \
+		mlflow models build-docker --model-uri $(PRODUCTION) --name $(IMAGE); \
 	else \
 		mlflow models generate-dockerfile --model-uri $(PRODUCTION) --output-directory docker && \
-		echo "No Docker engine runs here. Where one does: docker build -t house-prices-predictor docker"; \
+		echo "No Docker engine runs here. Where one does: docker build -t $(IMAGE) docker"; \
 	fi
 
 bench: .venv/ready ## measure against the plain script and with up to 1000 times the rows; half an hour

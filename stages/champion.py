@@ -20,8 +20,9 @@ from stages.model.results import PARTS, load_object, read_scores_file, read_tabl
 from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CARD, CHAMPION, model_file, plot_file, write_json, write_whole
+from stages.shared.files import CARD, CHAMPION, PREPARED, model_file, plot_file, write_json, write_whole
 from stages.shared.params import Fit, Register, read_section
+from stages.table.columns import name_target
 
 MOST_POINTS = 5000  # of a model, in a plot
 
@@ -63,6 +64,12 @@ def main() -> None:
     scores = read_scores([*require_models(parser.parse_args().models), "blend"])
     ranked = rank_models(scores, settings.metric)
     report = {"name": ranked[0], **scores[ranked[0]], "chosen_by": settings.metric, "ranking": ranked}
+    dictionary = load_object(PREPARED / "encoder.joblib").dictionary
+    report |= {
+        "target": name_target(dictionary),
+        "unit": dictionary.get("unit", ""),
+        "n_test": len(read_table("y_test")),
+    }
     report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
     with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
         if settings.refit:

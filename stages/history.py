@@ -15,7 +15,8 @@ from stages.registry import versions as registry
 from stages.registry.lease import hold_registry
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import model_file
-from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors
+from stages.shared.params import Mlflow, read_section
+from stages.tracking.connection import connect, explain_store_errors
 from stages.tracking.provenance import ask_git
 from stages.tracking.runs import has_run
 
@@ -72,7 +73,7 @@ def find_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
     elif not key.isalnum():
         clause = "attributes.run_id = 'none'"
     found = mlflow.search_runs(
-        experiment_names=[EXPERIMENT],
+        experiment_names=[read_section(Mlflow).experiment],
         filter_string=f"attributes.status = 'FINISHED' and {clause}",
         output_format="list",
     )
@@ -120,7 +121,7 @@ def roll_back(number: str | None) -> None:
         registry.reject(production, f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z, for version {target.version}")
         registry.promote(target, f"Rolled back by hand from version {production.version}.")
         registry.settle_production()
-    print(f"{registry.REGISTERED_MODEL}: version {target.version} → Production, in place of {production.version}.")
+    print(f"{registry.name_model()}: version {target.version} → Production, in place of {production.version}.")
     print(f"Version {production.version} stays out until `python -m stages.history rollback {production.version}`.")
 
 

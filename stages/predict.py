@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 from threadpoolctl import threadpool_limits
 
+from stages.model.metrics import round_amounts
 from stages.registry.loading import add_model_arguments, open_model
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import require_file, write_whole
@@ -158,7 +159,7 @@ def predict_chunks(
         if chunk.marks:
             marks.add(list_marks(chunk))
         if len(rows):
-            yield pd.DataFrame({ids.name: ids, target: np.round(pipeline.predict(rows), 2)}), chunk.share
+            yield pd.DataFrame({ids.name: ids, target: round_amounts(pipeline.predict(rows))}), chunk.share
 
 
 def write_predictions(path: Path, predictions: Iterable[pd.DataFrame]) -> int:

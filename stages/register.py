@@ -37,7 +37,7 @@ def register() -> list[str]:
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
     from stages.registry.lease import hold_registry
     from stages.registry.promotion import register_champion
-    from stages.registry.versions import REGISTERED_MODEL, list_versions
+    from stages.registry.versions import list_versions, name_model
     from stages.shared.params import Register, read_section
     from stages.tracking.connection import connect, explain_store_errors, within_limit
     from stages.tracking.models import NOTE, find_local_folder
@@ -61,10 +61,11 @@ def register() -> list[str]:
         ids = {tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags}
         folders = [folder for model_id in sorted(ids) if (folder := find_local_folder(model_id))]
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
+    print(f"{report['target']}: {report['n_test']:,} test rows")
     print(format_leaderboard(scores, seconds, score_baseline()))
     print(explain_choice(report, scores).replace("`", ""))
     for line in done:
-        print(f"{REGISTERED_MODEL}: {line}")
+        print(f"{name_model()}: {line}")
     files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
     return [str(file) for file in files if file.name != NOTE]
 

@@ -25,12 +25,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from stages.registry.loading import add_model_arguments, open_model
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.table.checks import CELLS, Rule, Tally, check_batch, check_rows, make_rules
+from stages.table.columns import name_target
 from stages.table.reading import describe_failure, join_some, parse_csv
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-LIMIT = 16 * 2**20  # bytes of a request: about 10,000 houses as JSON; more is a case for stages.predict
+LIMIT = 16 * 2**20  # bytes of a request: about 10,000 rows of 80 columns as JSON; more is a case for stages.predict
 LONGEST_ERROR = 400
 SECONDS_FOR_BODY = 30
 Quantity = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -81,7 +82,7 @@ def make_app(pipeline: "Pipeline", version: str) -> FastAPI:
     encoder = pipeline["encoder"]
     rules = make_rules({name: column.is_number for name, column in encoder.columns_.items()}, encoder.dictionary)
     body_type = make_body_type(rules)
-    app = FastAPIOffline(title=f"{encoder.dictionary['target']} from raw rows", version=version)
+    app = FastAPIOffline(title=f"{name_target(encoder.dictionary)}, from raw rows", version=version)
 
     @app.post("/invocations", openapi_extra={"requestBody": describe_body(body_type, rules)})
     async def predict(request: Request) -> dict[str, list[float]]:

@@ -5,6 +5,8 @@ Writes  optuna.db (a search goes on where it stopped), one MLflow run with a nes
         winner into the model's section of params.yaml, if it is better than what stands there
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,12 +25,11 @@ from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import fit_folds, predict_folds, score_folds
 from stages.model.results import load_object, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import PREPARED, write_whole
-from stages.shared.params import PARAMS, Fit, read_mapping, read_section
+from stages.shared.files import PREPARED, hash_folder, write_whole
+from stages.shared.params import PARAMS, Fit, Mlflow, read_mapping, read_section
 from stages.tracking.connection import connect, explain_store_errors
 
 STUDIES = "optuna.db"
-TUNING = "House-Prices-Tuning"  # an experiment of its own: the main one holds what DVC holds
 
 Training = tuple[Any, pd.DataFrame, np.ndarray]
 
@@ -122,8 +123,15 @@ def write_section(name: str, values: dict[str, Any], path: str = PARAMS) -> None
         yaml.dump(content, file)
 
 
+def name_study(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> str:
+    """The model, and a hash of all else that its scores depend on, so that none is taken for another table's."""
+    fixed = {key: value for key, value in section.items() if key not in SPACES[name]}
+    inputs = json.dumps([hash_folder(PREPARED), fit.model_dump(), fixed, repeats], sort_keys=True)
+    return f"{name}-{hashlib.md5(inputs.encode(), usedforsecurity=False).hexdigest()}"
+
+
 def open_study(name: str, seed: int) -> optuna.Study:
-    """The search for a model, where it stopped. Raises InputError if its file cannot be read."""
+    """The search of this name, where it stopped. Raises InputError if its file cannot be read."""
     try:
         study = optuna.create_study(study_name=name, storage=f"sqlite:///{STUDIES}", load_if_exists=True)
     except (SQLAlchemyError, RuntimeError) as error:
@@ -140,7 +148,7 @@ def tune(name: str, trials: int, repeats: int) -> None:
         raise InputError(f"--trials {trials} --repeats {repeats}: each must be at least 1")
     fit, section, training = read_section(Fit), read_mapping(name), read_training()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = open_study(name, fit.seed)
+    study = open_study(name_study(name, section, fit, repeats), fit.seed)
     with threadpool_limits(fit.threads):
         score = partial(score_section, training, name, fit=fit, repeats=repeats)
         present = score(section=section)
@@ -148,7 +156,7 @@ def tune(name: str, trials: int, repeats: int) -> None:
             f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
-        experiment_id = connect(TUNING)
+        experiment_id = connect(f"{read_section(Mlflow).experiment}-Tuning")  # the main one holds what DVC holds
         objective = partial(try_section, name=name, section=section, score_section=score)
         with explain_store_errors():
             mlflow.set_experiment(experiment_id=experiment_id)

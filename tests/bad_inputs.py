@@ -416,9 +416,14 @@ PARAMS = {
         {"colour": "red"},
     ],
     "blend": [{"within": value} for value in (-0.1, 1.1, "near", None, float("nan"), float("inf"), [], True)],
+    "mlflow": [
+        *({"experiment": value} for value in ("", "a/b", None, 5, "x" * 300)),
+        *({"registered_model": value} for value in ("", "a:b", "it's", None, 5)),
+        {"colour": "red"},
+    ],
     "register": [
         *({"metric": value} for value in (5, None, ["test_r2"])),
-        *({"min_test_r2": value} for value in (1.1, "good", None, float("nan"), float("-inf"), float("inf"))),
+        *({"min_test_r2": value} for value in (1.1, "good", float("nan"), float("-inf"), float("inf"))),
         *({"min_gain": value} for value in (-1, "much", None, float("nan"), float("inf"))),
         *({"promote": value} for value in ("maybe", None, True, 5)),
         *({"refit": value} for value in ("maybe", 1, None)),

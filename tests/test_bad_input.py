@@ -30,7 +30,7 @@ from stages.model.folds import draw_folds
 from stages.predict import predict_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file
-from stages.shared.params import Blend, Data, Fit, Register, read_section
+from stages.shared.params import Blend, Data, Fit, Mlflow, Register, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.tracking import connection, store
@@ -40,7 +40,7 @@ from tests.rest import serving
 
 SECONDS = 30  # that any refusal may take, also on a slow machine
 STORE = ["mlflow.db"]  # shows the run that failed
-SCHEMAS = {"data": Data, "fit": Fit, "blend": Blend, "register": Register}
+SCHEMAS = {"data": Data, "fit": Fit, "blend": Blend, "mlflow": Mlflow, "register": Register}
 
 
 def snapshot(folder, but=()):
@@ -347,8 +347,9 @@ def test_a_stage_whose_input_is_gone_or_no_longer_what_it_was(home, command, pat
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """This process in a folder with nothing but odd files."""
+    """This process in a folder with nothing but settings and odd files."""
     settle(monkeypatch, tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     bad.make_places(tmp_path)
     monkeypatch.setattr(connection, "OWN_DATABASE", tmp_path / "another.db")
     monkeypatch.setattr(connection, "PATIENCE", 2)
@@ -695,7 +696,7 @@ def stranger(home):
     """A version of the registered model that somebody put into Production by hand: a pickle from a run of theirs."""
     mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
     client = mlflow.MlflowClient()
-    begun = client.create_run(client.get_experiment_by_name(connection.EXPERIMENT).experiment_id)
+    begun = client.create_run(client.get_experiment_by_name("House-Prices-Regression").experiment_id)
     client.set_terminated(begun.info.run_id, "FINISHED")
     source = (home / "odd/pickle").as_uri()
     version = client.create_model_version("HousePricesPredictor", source, begun.info.run_id).version
@@ -777,6 +778,7 @@ def test_four_clones_that_share_an_empty_store_all_find_it(place):
     for number in range(4):
         root = place / f"clone{number}"
         root.mkdir()
+        shutil.copy(ROOT / "params.yaml", root)
         line = [sys.executable, "-c", code]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         clones.append(subprocess.Popen(line, cwd=root, env={**environment, "DVC_ROOT": str(root)}, **pipes))

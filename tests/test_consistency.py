@@ -82,7 +82,7 @@ def test_modules_and_functions_stay_small():
                 lengths += [(node.end_lineno - node.lineno + 1, f"{path.name}:{node.name}")]
     assert sorted(lengths)[len(lengths) // 2][0] <= 12
     assert max(lengths)[0] <= 40, max(lengths)
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 130
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 135
 
 
 def test_every_stage_says_what_it_does(pipeline):
@@ -95,6 +95,16 @@ def test_no_module_names_a_column_of_the_houses():
         words = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
         words |= {word for text in words if isinstance(text, str) for word in re.findall(r"\w+", text)}
         assert not columns & words, path.name
+
+
+def test_no_code_speaks_of_one_table():
+    """What a row is and in which unit the target is measured stands in the dictionary, names in params.yaml."""
+    words = re.compile(
+        r"\b(house|dollar|price|sale|ames)[sd]?\b|houseprice|house-price|\bkaggle\b|\d ?\$", re.IGNORECASE
+    )
+    files = [*STAGES, ROOT / "dvc.yaml", ROOT / "Makefile", *(ROOT / ".dvc/plots").glob("*.json")]
+    found = [(path.name, m[0]) for path in files for m in words.finditer(path.read_text())]
+    assert found == []
 
 
 def test_committed_data_is_what_its_readme_says():

@@ -21,10 +21,12 @@ def test_search_goes_on_where_it_stopped_and_writes_a_winner_that_beats_the_pres
     second = small_project.stage("tune", "ridge", "--trials", "1", "--repeats", "1").stdout
     assert "trial 2" in second
     assert "trial 0" not in second
+    small_project.set_params(fit={"seed": 43})
+    assert "trial 0" in small_project.stage("tune", "ridge", "--trials", "1", "--repeats", "1").stdout
     mlflow.set_tracking_uri(small_project.store)
-    runs = mlflow.search_runs(experiment_names=["House-Prices-Tuning"], output_format="list")
+    runs = mlflow.search_runs(experiment_names=["House-Prices-Regression-Tuning"], output_format="list")
     nested = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    assert len(runs) - len(nested) == 2
+    assert len(runs) - len(nested) == 3
     assert {run.info.run_name for run in nested} == {"trial 0", "trial 1", "trial 2"}
 
 

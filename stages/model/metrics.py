@@ -1,4 +1,4 @@
-"""Predictions → RMSE, MAE, R² and the rest, with intervals. Prices are in dollars."""
+"""Predictions → RMSE, MAE, R² and the rest, with intervals. RMSE and MAE are in the unit of the target."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,49 +15,72 @@ LARGEST_DRAW = 2**20  # row numbers drawn at a time
 
 
 class Metric(NamedTuple):
-    """How a metric is computed over the last axis, which direction is better, and to how many places it is kept."""
+    """How a metric is computed over the last axis, which direction is better, and to how many places it is kept: None
+    for an amount in the unit of the target.
+    """
 
     score: Callable[[Array, Array], Array]
     greater_is_better: bool
-    places: int
+    places: int | None
+
+    def round(self, value: Any) -> float:
+        return float(round_amounts(value)) if self.places is None else round(float(value), self.places)
 
 
 def rmse(y: Array, predicted: Array) -> Array:
-    """Root mean squared error, in dollars."""
+    """Root mean squared error, in the unit of the target."""
     return np.sqrt(np.mean((y - predicted) ** 2, axis=-1))
 
 
 def mae(y: Array, predicted: Array) -> Array:
-    """Mean absolute error, in dollars."""
+    """Mean absolute error, in the unit of the target."""
     return np.mean(np.abs(y - predicted), axis=-1)
 
 
 def r2(y: Array, predicted: Array) -> Array:
-    """Share of the variance of the prices that the predictions explain."""
+    """Share of the variance of the target that the predictions explain.
+
+    Where it does not vary, 1 if they hit it, else 0, as scikit-learn's r2_score with force_finite.
+    """
     residual = np.sum((y - predicted) ** 2, axis=-1)
-    return 1 - residual / np.sum((y - np.mean(y, axis=-1, keepdims=True)) ** 2, axis=-1)
+    total = np.sum((y - np.mean(y, axis=-1, keepdims=True)) ** 2, axis=-1)
+    return np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), np.where(residual > 0, 0.0, 1.0))
 
 
 def rmsle(y: Array, predicted: Array) -> Array:
-    """Root mean squared error of log(1 + price): Kaggle's score for this table.
-
-    Source: the evaluation page of Kaggle's competition House Prices - Advanced Regression Techniques.
-    """
+    """Root mean squared error of log(1 + target). Source: scikit-learn's root_mean_squared_log_error."""
     return rmse(np.log1p(np.maximum(y, 0)), np.log1p(np.maximum(predicted, 0)))
 
 
 def mdape(y: Array, predicted: Array) -> Array:
-    """Median absolute error, in percent of the price."""
+    """Median absolute error, in percent of the target."""
     return 100 * np.median(np.abs((y - predicted) / y), axis=-1)
 
 
 METRICS = {
-    "rmse": Metric(rmse, greater_is_better=False, places=2),
-    "mae": Metric(mae, greater_is_better=False, places=2),
+    "rmse": Metric(rmse, greater_is_better=False, places=None),
+    "mae": Metric(mae, greater_is_better=False, places=None),
     "r2": Metric(r2, greater_is_better=True, places=6),
     "rmsle": Metric(rmsle, greater_is_better=False, places=6),
     "mdape": Metric(mdape, greater_is_better=False, places=4),
 }
+
+
+def round_amounts(values: Array) -> Array:
+    """Amounts to two places, or, of small ones, to six significant digits."""
+    size = np.floor(np.log10(np.maximum(np.abs(values), 1e-300)))
+    scale = 10.0 ** np.clip(5 - size, 2, 300)
+    return np.round(values * scale) / scale
+
+
+def show_amount(value: float, sign: str = "") -> str:
+    """An amount for people to read: whole from a thousand on, else four significant digits."""
+    return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.4g}"
+
+
+def is_weak(scores: Scores) -> bool:
+    """Whether a model is no better than saying the median of the training rows every time."""
+    return not scores["test_rmse"] < scores["median_rmse"]
 
 
 def find_metric(key: str) -> str:
@@ -73,7 +96,7 @@ def find_metric(key: str) -> str:
 
 def score_predictions(y: Array, predicted: Array, prefix: str) -> dict[str, float]:
     """Every metric of predictions (n_rows,) under its name, as in `test_rmse`, rounded so that it can be compared."""
-    return {f"{prefix}_{name}": round(float(m.score(y, predicted)), m.places) for name, m in METRICS.items()}
+    return {f"{prefix}_{name}": m.round(m.score(y, predicted)) for name, m in METRICS.items()}
 
 
 def resample(n_rows: int, seed: int) -> Iterator[Array]:
@@ -98,8 +121,8 @@ def bootstrap_intervals(y: Array, predicted: Array, prefix: str, seed: int) -> d
     bounds = {}
     for name, parts in scores.items():
         low, high = np.percentile(np.concatenate(parts), [2.5, 97.5])
-        bounds[f"{prefix}_{name}_low"] = round(float(low), METRICS[name].places)
-        bounds[f"{prefix}_{name}_high"] = round(float(high), METRICS[name].places)
+        bounds[f"{prefix}_{name}_low"] = METRICS[name].round(low)
+        bounds[f"{prefix}_{name}_high"] = METRICS[name].round(high)
     return bounds
 
 

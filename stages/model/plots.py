@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from stages.model.estimators import find_regressor
-from stages.model.metrics import rmse
+from stages.model.metrics import METRICS, rmse
 
 TOP = 20
 POINTS = 25
@@ -36,7 +36,7 @@ def rank_features(pipeline: Pipeline) -> pd.DataFrame:
 
 
 def trace_learning(estimator: BaseEstimator, sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
-    """RMSE in dollars after every so many trees of a booster, for each side's encoded rows and prices.
+    """RMSE after every so many trees of a booster, for each side's encoded rows and target.
 
     No lines for a model that is no booster.
     """
@@ -45,7 +45,7 @@ def trace_learning(estimator: BaseEstimator, sides: dict[str, tuple[np.ndarray, 
         back = getattr(estimator, "inverse_func", None) or (lambda values: values)
         for side, (X, y) in sides.items():
             for iteration, predicted in predict_in_steps(regressor, X):
-                lines.append((side, iteration, round(float(rmse(y, back(predicted))), 2)))
+                lines.append((side, iteration, METRICS["rmse"].round(rmse(y, back(predicted)))))
     return pd.DataFrame(lines, columns=["rows", "iteration", "rmse"])
 
 
@@ -60,21 +60,23 @@ def predict_in_steps(regressor: BaseEstimator, X: np.ndarray) -> Iterator[tuple[
         yield from ((trees, regressor.predict(X, **option(trees))) for trees in steps)
 
 
-def draw_model(title: str, predictions: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
-    """Predicted and actual prices, residuals and features of one model as one PNG."""
+def draw_model(title: str, target: str, predictions: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
+    """Predicted and actual values, residuals and features of one model as one PNG. target: what they are, in words."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(16, 5))
     figure.subplots_adjust(left=0.05, right=0.99, bottom=0.12, wspace=0.3)
-    figure.suptitle(f"{title}: {len(predictions)} test rows")
+    figure.suptitle(f"{title}: {target}, {len(predictions)} test rows")
     fit, residuals, bars = figure.subplots(1, 3)
-    thousands = predictions[["actual", "predicted", "residual"]] / 1000
-    fit.scatter(thousands["actual"], thousands["predicted"], s=10, alpha=0.6)
+    fit.scatter(predictions["actual"], predictions["predicted"], s=10, alpha=0.6)
     fit.axline((0, 0), slope=1, color="gray", linewidth=1)
-    fit.set(title="Predicted and actual price", xlabel="actual price (1000 $)", ylabel="predicted price (1000 $)")
-    residuals.scatter(thousands["predicted"], thousands["residual"], s=10, alpha=0.6)
+    fit.set(title="Predicted and actual", xlabel="actual", ylabel="predicted")
+    residuals.scatter(predictions["predicted"], predictions["residual"], s=10, alpha=0.6)
     residuals.axhline(0, color="gray", linewidth=1)
-    residuals.set(title="Residuals", xlabel="predicted price (1000 $)", ylabel="actual - predicted (1000 $)")
+    residuals.set(title="Residuals", xlabel="predicted", ylabel="actual - predicted")
+    for axis in (fit.xaxis, fit.yaxis, residuals.xaxis, residuals.yaxis):
+        axis.set_major_formatter(EngFormatter(sep=""))
     bars.barh(features["feature"][::-1], features["weight"][::-1])
     bars.tick_params(axis="y", labelsize=8)
     bars.set(title=f"The {len(features)} features that weigh most", xlabel="coefficient, or share of importance")

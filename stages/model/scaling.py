@@ -1,4 +1,4 @@
-"""Encoded features and prices as linear models want them: logs, bounds, zero mean and unit variance.
+"""Encoded features and targets as linear models want them: logs, bounds, zero mean and unit variance.
 
 Every logged model carries a copy of this file, so it imports nothing but numpy and scikit-learn.
 """
@@ -25,7 +25,7 @@ class LogSkewed(TransformerMixin, BaseEstimator):
     A column is skewed if its sample skewness exceeds `threshold`, nothing in it is negative, and it is more than
     a 0/1 flag. (M. G. Bulmer, Principles of Statistics, 1979, calls 1/2 to 1 moderately skewed; .75 is between.)
     Values beyond the training rows count as at most `margin` times their range beyond it: a line drawn on far past
-    its data priced the largest houses up to six times too high, and no input may give an infinite price.
+    its data predicted the largest rows up to six times too high, and no input may give an infinite one.
     """
 
     def __init__(self, threshold: float = 0.75, margin: float = 0.1) -> None:
@@ -81,7 +81,7 @@ class Independent(TransformerMixin, BaseEstimator):
     """Zero for the columns that those before them give away: less than `least` of their variance is new.
 
     Logs of a product and of its factors differ by a hair; least squares sets huge coefficients against each other
-    there, and the next row that is unlike the fitted ones has a price of millions.
+    there, and the next row that is unlike the fitted ones gets an absurd prediction.
     """
 
     def __init__(self, least: float = 0.001) -> None:

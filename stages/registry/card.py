@@ -6,14 +6,15 @@ import pandas as pd
 from tabulate import tabulate
 
 from stages.model.estimators import get_settings
-from stages.model.metrics import Scores, find_metric
+from stages.model.metrics import Scores, find_metric, show_amount
 from stages.model.results import load_object, read_scores_file, read_table
 from stages.shared.files import hash_file, model_file
 from stages.shared.params import Data, Fit, read_section
+from stages.table.columns import name_target
 
 WORST = 10
 ROWS = {"RMSE": "rmse", "MAE": "mae", "R²": "r2", "RMSLE": "rmsle", "median error, %": "mdape"}
-FORMS = {"rmse": ",.0f", "mae": ",.0f", "r2": ".4f", "rmsle": ".4f", "mdape": ".1f"}
+FORMS = {"r2": ".4f", "rmsle": ".4f", "mdape": ".1f"}  # of what is no amount in the unit of the target
 
 TEMPLATE = """# {title}
 
@@ -60,10 +61,12 @@ dvc pull {served} || dvc repro
 
 def summarize(report: Scores) -> str:
     """The card in one paragraph."""
+    unit = f" {report['unit']}" if report["unit"] else ""
     return (
-        f"{report['model']}. Test RMSE {report['test_rmse']:,.0f} dollars (95 % interval "
-        f"{report['test_rmse_low']:,.0f} to {report['test_rmse_high']:,.0f}), R² {report['test_r2']:.4f} "
-        f"({report['test_r2_low']:.3f} to {report['test_r2_high']:.3f}), median error {report['test_mdape']:.1f} %."
+        f"{report['model']}. Test RMSE {show_amount(report['test_rmse'])}{unit} (95 % interval "
+        f"{show_amount(report['test_rmse_low'])} to {show_amount(report['test_rmse_high'])}), "
+        f"R² {report['test_r2']:.4f} ({report['test_r2_low']:.3f} to {report['test_r2_high']:.3f}), "
+        f"median error {report['test_mdape']:.1f} %."
     )
 
 
@@ -114,11 +117,10 @@ def compare_with_cv(report: Scores, scores: dict[str, Scores]) -> str:
     best = min(scores, key=lambda name: scores[name]["cv_rmsle"])
     if best == report["name"]:
         return "Cross-validation (RMSLE) would have chosen it too."
-    metric, key = find_metric(report["chosen_by"]), report["chosen_by"]
-    form = FORMS.get(metric, "g")
+    key = report["chosen_by"]
     return (
         f"Cross-validation would have chosen {scores[best]['model']}: CV RMSLE {scores[best]['cv_rmsle']:.4f} against "
-        f"{report['cv_rmsle']:.4f}, {key} {scores[best][key]:{form}} against {report[key]:{form}}."
+        f"{report['cv_rmsle']:.4f}, {key} {show(key, scores[best])} against {show(key, report)}."
     )
 
 
@@ -126,7 +128,7 @@ def describe_data(dictionary: dict[str, Any]) -> str:
     data, fit = read_section(Data), read_section(Fit)
     train, test = (len(read_table(f"y_{part}")) for part in ("train", "test"))
     return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_file(data.path)}`).
-- Target: `{dictionary["target"]}`, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
+- Target: {name_target(dictionary)}, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
 - Split: {train} training rows and {test} test rows, drawn with seed {data.seed}. No row is left out of a fit or of a
   score. The test rows chose no feature and no hyperparameter."""
 
@@ -140,20 +142,25 @@ def tabulate_worst(predictions: pd.DataFrame) -> str:
     order = predictions["residual"].abs().sort_values(ascending=False, kind="stable").index
     worst = predictions.loc[order].head(WORST).itertuples(index=False)
     lines = [
-        [row_id, f"{actual:,.0f}", f"{said:,.0f}", f"{residual:+,.0f}"] for row_id, actual, said, residual in worst
+        [row_id, show_amount(actual), show_amount(said), show_amount(residual, "+")]
+        for row_id, actual, said, residual in worst
     ]
     return format_table(lines, [predictions.columns[0], "actual", "predicted", "actual - predicted"])
 
 
-def tabulate_metrics(report: Scores) -> str:
-    def show(key: str, form: str) -> str:
-        return f"{report[key]:{form}}" if key in report else ""
+def show(key: str, scores: Scores) -> str:
+    """A metric for people to read; nothing if the model has none of this name."""
+    form = FORMS.get(find_metric(key))
+    if key not in scores:
+        return ""
+    return f"{scores[key]:{form}}" if form else show_amount(scores[key])
 
+
+def tabulate_metrics(report: Scores) -> str:
     lines = []
     for label, name in ROWS.items():
-        form = FORMS[name]
-        bounds = [show(f"test_{name}_{end}", form) for end in ("low", "high")]
-        shown = [show(f"{part}_{name}", form) for part in ("train", "cv", "test")]
+        bounds = [show(f"test_{name}_{end}", report) for end in ("low", "high")]
+        shown = [show(f"{part}_{name}", report) for part in ("train", "cv", "test")]
         lines.append([label, *shown, " to ".join(filter(None, bounds))])
     return format_table(lines, ["metric", "training rows", "cross-validated", "test rows", "95 % interval"])
 
@@ -162,8 +169,8 @@ def tabulate_models(scores: dict[str, Scores], ranking: list[str]) -> str:
     lines = [
         [
             s["model"],
-            f"{s['cv_rmsle']:.4f}" if "cv_rmsle" in s else "",
-            f"{s['test_rmse']:,.0f}",
+            show("cv_rmsle", s),
+            show("test_rmse", s),
             f"{s['test_r2']:.4f}",
             f"{s['test_r2_low']:.3f} to {s['test_r2_high']:.3f}",
         ]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from stages.model.metrics import METRICS, Scores, find_metric, score_predictions
+from stages.model.metrics import METRICS, Scores, find_metric, is_weak, score_predictions, show_amount
 from stages.shared.cli import InputError
 from stages.shared.files import PREPARED, metrics_file, model_file, read_json
 
@@ -24,15 +24,16 @@ def read_scores(names: list[str]) -> dict[str, Scores]:
 
 
 def rank_models(scores: dict[str, Scores], metric: str) -> list[str]:
-    """The models' names, best first. Raises InputError if they have no such metric."""
+    """The models' names, best first, and the weak ones last. Raises InputError if they have no such metric."""
     known = [key for key, value in next(iter(scores.values())).items() if isinstance(value, int | float)]
     if metric not in known:
         raise InputError(f"params.yaml: register.metric = {metric!r}: no such metric; known: {', '.join(known)}")
-    return sorted(scores, key=lambda name: scores[name][metric], reverse=METRICS[find_metric(metric)].greater_is_better)
+    sign = -1 if METRICS[find_metric(metric)].greater_is_better else 1
+    return sorted(scores, key=lambda name: (is_weak(scores[name]), sign * scores[name][metric]))
 
 
 def score_baseline() -> Scores:
-    """Test metrics of saying the median training price every time: the zero point of the table."""
+    """Test metrics of saying the median of the training rows every time: the zero point of the table."""
     y_train, y_test = (pd.read_parquet(PREPARED / f"y_{part}.parquet")["target"] for part in ("train", "test"))
     return score_predictions(y_test.to_numpy(), np.full(len(y_test), y_train.median()), "test")
 
@@ -47,10 +48,10 @@ def read_committed(name: str) -> Scores | None:
 
 def describe_change(scores: Scores, committed: Scores | None) -> str:
     """How test RMSE moved since the last commit, in the target's unit."""
-    if committed is None:
+    if committed is None or committed.get("median_rmse") != scores["median_rmse"]:  # none, or of other test rows
         return "new"
     change = scores["test_rmse"] - committed["test_rmse"]
-    return "=" if change == 0 else f"{change:+,.0f}"
+    return "=" if change == 0 else show_amount(change, "+")
 
 
 def format_leaderboard(
@@ -64,11 +65,12 @@ def format_leaderboard(
         interval = f"{s['test_r2_low']:.3f} – {s['test_r2_high']:.3f}"
         cv = f"{s['cv_rmsle']:.4f}" if "cv_rmsle" in s else ""
         fit = "" if seconds.get(name) is None else f"{seconds[name]:.2f}"
-        lines.append((rank, s["model"], *format_errors(s), interval, cv, fit, describe_change(s, read_committed(name))))
+        title = f"{s['model']}{' (weak)' if is_weak(s) else ''}"
+        lines.append((rank, title, *format_errors(s), interval, cv, fit, describe_change(s, read_committed(name))))
     lines.append(("", "(median)", *format_errors(baseline), "", "", "", ""))
     alignment = ["right", "left", *["right"] * (len(HEADER) - 2)]
     return tabulate(lines, HEADER, style, disable_numparse=True, colalign=alignment)
 
 
 def format_errors(scores: Scores) -> tuple[str, str, str]:
-    return f"{scores['test_rmse']:,.0f}", f"{scores['test_mae']:,.0f}", f"{scores['test_r2']:.4f}"
+    return show_amount(scores["test_rmse"]), show_amount(scores["test_mae"]), f"{scores['test_r2']:.4f}"

@@ -16,7 +16,7 @@ import mlflow
 import psutil
 from mlflow.exceptions import MlflowException
 
-from stages.registry.versions import REGISTERED_MODEL, ensure_model
+from stages.registry.versions import ensure_model, name_model
 from stages.shared.cli import InputError
 from stages.tracking.connection import within_limit
 from stages.tracking.store import find_database, lock_store
@@ -48,25 +48,25 @@ def hold_registry() -> Iterator[None]:
     finally:
         over.set()
         with suppress(MlflowException):  # the server is gone: the ticket expires
-            mlflow.MlflowClient().delete_registered_model_tag(REGISTERED_MODEL, f"{LEASE}{owner}")
+            mlflow.MlflowClient().delete_registered_model_tag(name_model(), f"{LEASE}{owner}")
 
 
 def write_ticket(owner: str, number: int) -> None:
     mlflow.MlflowClient().set_registered_model_tag(
-        REGISTERED_MODEL, f"{LEASE}{owner}", f"{number} {time.time() + SECONDS:.0f}"
+        name_model(), f"{LEASE}{owner}", f"{number} {time.time() + SECONDS:.0f}"
     )
 
 
 def read_tickets() -> list[tuple[int, str]]:
     """(number, owner) of all that wait or write. What a dead process left is removed."""
     client, waiting = mlflow.MlflowClient(), []
-    for key, value in client.get_registered_model(REGISTERED_MODEL).tags.items():
+    for key, value in client.get_registered_model(name_model()).tags.items():
         if key.startswith(LEASE):
             number, _, until = value.partition(" ")
             if is_alive(key.removeprefix(LEASE), float(until)):
                 waiting.append((int(number), key.removeprefix(LEASE)))
             else:
-                client.delete_registered_model_tag(REGISTERED_MODEL, key)
+                client.delete_registered_model_tag(name_model(), key)
     return waiting
 
 
@@ -88,5 +88,5 @@ def await_turn(owner: str, number: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while before := [ticket for ticket in within_limit(read_tickets) if ticket < (number, owner)]:
         if time.monotonic() > deadline:
-            raise InputError(f"{REGISTERED_MODEL}: {before[0][1]} has been changing the registry for {PATIENCE} s")
+            raise InputError(f"{name_model()}: {before[0][1]} has been changing the registry for {PATIENCE} s")
         time.sleep(0.2)

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from stages.model.metrics import METRICS, Scores, find_metric, score_predictions
+from stages.model.metrics import METRICS, Scores, find_metric, is_weak, score_predictions
 from stages.model.results import load_object, read_table, read_targets
 from stages.registry import versions as registry
 from stages.registry.card import summarize
@@ -18,6 +18,7 @@ from stages.shared.files import DAMAGED, hash_file, model_file
 from stages.shared.params import Register, runs_in_ci
 from stages.tracking.connection import first_line
 from stages.tracking.models import fetch_model, hash_model, load_pipeline, log_champion
+from stages.tracking.provenance import describe_table
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -76,7 +77,7 @@ def decide(
         return False, f"{name} is Production already"
     if registry.ROLLED_BACK in candidate.tags:
         return False, f"{name} was rolled back by hand: {candidate.tags[registry.ROLLED_BACK]}"
-    if scores["test_r2"] < settings.min_test_r2:
+    if settings.min_test_r2 is not None and scores["test_r2"] < settings.min_test_r2:
         return False, f"{name} has test_r2 {scores['test_r2']}, below register.min_test_r2 = {settings.min_test_r2}"
     own = f"test_{metric} {scores[f'test_{metric}']}"
     if production is None or present is None:
@@ -111,6 +112,8 @@ def register_champion(report: Scores, run: Run, settings: Register) -> list[str]
 
     report: metrics/champion.json. Only to be called by who holds the registry.
     """
+    if reason := find_obstacle(report, registry.list_versions()):
+        return [f"nothing is registered: {reason}"]
     key = f"test_{find_metric(settings.metric)}"
     production = registry.settle_production()
     candidate, done = find_candidate(report, run, registry.list_versions())
@@ -158,10 +161,20 @@ def settle_challenger(
         registry.drop_alias(registry.CHALLENGER_ALIAS)
 
 
+def find_obstacle(report: Scores, versions: list[ModelVersion]) -> str:
+    """Why the champion can be no version of the registered model; nothing if it can."""
+    if is_weak(report):
+        return "no model is better than the median of the training rows"
+    held, own = registry.find_table(versions), describe_table()
+    if held in (None, own):
+        return ""
+    return f"{registry.name_model()} holds models of {held}; {own} needs names of its own under `mlflow` in params.yaml"
+
+
 def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tuple[ModelVersion, list[str]]:
     """The version that serves the champion's bytes, and what was done for it.
 
-    What MLflow keeps must load, and price as DVC's file does; else it is logged again, and gets a version of its own.
+    What MLflow keeps must load, and predict as DVC's file does; else it is logged again, and gets a version of its own.
     """
     path, done = model_file("champion"), []
     for version in registry.find_versions(versions, hash_file(path)):

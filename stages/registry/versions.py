@@ -13,8 +13,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from stages.shared.cli import InputError
+from stages.shared.params import Mlflow, read_section
+from stages.tracking.provenance import describe_table
 
-REGISTERED_MODEL = "HousePricesPredictor"
 PRODUCTION = "Production"
 CHAMPION_ALIAS = "champion"
 CHALLENGER_ALIAS = "challenger"
@@ -22,13 +23,19 @@ PROMOTED = "promoted."  # + time: why this version became Production then
 ROLLED_BACK = "rolled_back"  # when and why it was taken out of Production by hand
 JUDGED = "dvc.judged_model_id"  # the logged model whose figures stand beside the version
 SERVED = "dvc.model_md5"  # of the bytes that serve: models/champion as DVC has it
+TABLE = "dvc.table"  # which table, by its contract
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"  # sorts as text
 FILES = "dvc.files_md5"  # of all files of the logged model, as they were when it got its version
 
 
+def name_model() -> str:
+    """The registered model of the table that params.yaml names."""
+    return read_section(Mlflow).registered_model
+
+
 def list_versions() -> list[ModelVersion]:
     """All versions of the registered model, newest first."""
-    found = mlflow.search_model_versions(filter_string=f"name = '{REGISTERED_MODEL}'")
+    found = mlflow.search_model_versions(filter_string=f"name = '{name_model()}'")
     return sorted(found, key=lambda version: int(version.version), reverse=True)
 
 
@@ -40,7 +47,7 @@ def address_model(model: str) -> str:
     """MLflow's address of what a user names: a stage, version or @alias of the registered model, or an address."""
     if ":/" in model:
         return model
-    return f"models:/{REGISTERED_MODEL}{model if model.startswith('@') else f'/{model}'}"
+    return f"models:/{name_model()}{model if model.startswith('@') else f'/{model}'}"
 
 
 def address_version(version: ModelVersion) -> str:
@@ -57,6 +64,11 @@ def find_versions(versions: list[ModelVersion], md5: str) -> list[ModelVersion]:
     return sorted(found, key=lambda version: (version.current_stage != PRODUCTION, int(version.version)))
 
 
+def find_table(versions: list[ModelVersion]) -> str | None:
+    """The table that the registered model belongs to: that of its newest version which says so."""
+    return next((version.tags[TABLE] for version in versions if TABLE in version.tags), None)
+
+
 def address_judged(version: ModelVersion) -> str:
     """The model that was judged for a version: fitted on the training rows only, where the version has seen all."""
     return f"models:/{version.tags[JUDGED]}" if JUDGED in version.tags else address_version(version)
@@ -66,7 +78,7 @@ def ensure_model() -> None:
     """The registered model, made if there is none, or by another clone a moment before."""
     try:
         mlflow.MlflowClient().create_registered_model(
-            REGISTERED_MODEL, description="House prices in dollars, from raw rows."
+            name_model(), description=f"Models of {describe_table()}, from raw rows."
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -79,7 +91,7 @@ def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> 
     origin = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
     origin |= {JUDGED: run.data.tags["dvc.model_id"], "dvc.judged_md5": run.data.tags["dvc.model_md5"]}
     return mlflow.MlflowClient().create_model_version(
-        REGISTERED_MODEL,
+        name_model(),
         f"models:/{model_id}",
         run.info.run_id,
         tags=origin | {"dvc.model_id": model_id} | tags,
@@ -95,16 +107,16 @@ def promote(version: ModelVersion, why: str) -> None:
     now = note_promotion(version, why)
     client = mlflow.MlflowClient()
     if ROLLED_BACK in version.tags:
-        client.delete_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK)
+        client.delete_model_version_tag(name_model(), version.version, ROLLED_BACK)
     summary = (version.description or "").partition("\n\nProduction since")[0]
-    client.update_model_version(REGISTERED_MODEL, version.version, f"{summary}\n\nProduction since {now}. {why}")
+    client.update_model_version(name_model(), version.version, f"{summary}\n\nProduction since {now}. {why}")
 
 
 def transition(version: ModelVersion) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         mlflow.MlflowClient().transition_model_version_stage(
-            REGISTERED_MODEL, version.version, PRODUCTION, archive_existing_versions=True
+            name_model(), version.version, PRODUCTION, archive_existing_versions=True
         )
 
 
@@ -114,7 +126,7 @@ def note_promotion(version: ModelVersion, why: str) -> str:
     now = f"{datetime.now(UTC):{TIME}}"
     if now <= last:
         now = f"{datetime.strptime(last, TIME) + timedelta(microseconds=1):{TIME}}"  # noqa: DTZ007 - Z stays as it is
-    mlflow.MlflowClient().set_model_version_tag(REGISTERED_MODEL, version.version, f"{PROMOTED}{now}", why)
+    mlflow.MlflowClient().set_model_version_tag(name_model(), version.version, f"{PROMOTED}{now}", why)
     return now
 
 
@@ -144,18 +156,18 @@ def settle_production() -> ModelVersion | None:
         elif champion and champion == aliases.get(CHALLENGER_ALIAS):
             drop_alias(CHALLENGER_ALIAS)
         elif chosen and ROLLED_BACK in chosen.tags:
-            mlflow.MlflowClient().delete_model_version_tag(REGISTERED_MODEL, chosen.version, ROLLED_BACK)
+            mlflow.MlflowClient().delete_model_version_tag(name_model(), chosen.version, ROLLED_BACK)
         elif chosen and find_last_promotion(chosen) < max(map(find_last_promotion, versions)):
             note_promotion(chosen, "Found in Production: put there by hand, or its promotion was cut short.")
         else:
             return chosen
-    raise InputError(f"{REGISTERED_MODEL}: others keep changing what is in Production; run `dvc repro` again")
+    raise InputError(f"{name_model()}: others keep changing what is in Production; run `dvc repro` again")
 
 
 def read_aliases() -> dict[str, str]:
     """{alias: version}; a search for versions does not return them."""
     try:
-        aliases = mlflow.MlflowClient().get_registered_model(REGISTERED_MODEL).aliases
+        aliases = mlflow.MlflowClient().get_registered_model(name_model()).aliases
         return {alias: str(version) for alias, version in aliases.items()}
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -165,12 +177,12 @@ def read_aliases() -> dict[str, str]:
 
 def reject(version: ModelVersion, why: str) -> None:
     """Keep a version out of Production until somebody puts it back by hand."""
-    mlflow.MlflowClient().set_model_version_tag(REGISTERED_MODEL, version.version, ROLLED_BACK, why)
+    mlflow.MlflowClient().set_model_version_tag(name_model(), version.version, ROLLED_BACK, why)
 
 
 def point_alias(alias: str, version: ModelVersion) -> None:
-    mlflow.MlflowClient().set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
+    mlflow.MlflowClient().set_registered_model_alias(name_model(), alias, version.version)
 
 
 def drop_alias(alias: str) -> None:
-    mlflow.MlflowClient().delete_registered_model_alias(REGISTERED_MODEL, alias)
+    mlflow.MlflowClient().delete_registered_model_alias(name_model(), alias)

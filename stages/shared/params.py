@@ -9,6 +9,7 @@ from stages.shared.cli import InputError
 from stages.shared.files import read_yaml
 
 PARAMS = "params.yaml"
+Name = Annotated[str, Field(pattern=r"^[^/:@'\"\\%]+$", max_length=200)]  # that can stand in an address of MLflow's
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -37,9 +38,18 @@ class Fit(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
 
+class Mlflow(Section):
+    """What a table's runs and models are called. Read when it is needed, and declared under `register` alone: a new
+    name trains nothing again.
+    """
+
+    experiment: Name
+    registered_model: Name
+
+
 class Register(Section):
     metric: str
-    min_test_r2: Annotated[float, Field(le=1)]
+    min_test_r2: Annotated[float, Field(le=1)] | None
     min_gain: Annotated[float, Field(ge=0)]
     promote: Literal["better", "always", "never", "ci"]
     refit: bool

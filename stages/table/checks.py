@@ -1,7 +1,7 @@
-"""The one set of rules for a row, behind every door: the table to learn from, a file to price, a request.
+"""The one set of rules for a row, behind every door: the table to learn from, a file to predict, a request.
 
 A fault is what no model can take: text for a number, a number out of all bounds, an id that is none. A mark is a
-value outside its column's range or levels: a fault in the table to learn from, and priced all the same elsewhere.
+value outside its column's range or levels: a fault in the table to learn from, and predicted all the same elsewhere.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -99,6 +99,12 @@ Numeric = Number | Ordinal | Nominal
 Column = Numeric | Category
 
 
+def name_target(dictionary: dict[str, Any]) -> str:
+    """What is predicted, in words: `weight per apple, in grams`; as much of it as the dictionary knows."""
+    row, unit = (dictionary.get(key) for key in ("row", "unit"))
+    return f"{dictionary['target']}{f' per {row}' if row else ''}{f', in {unit}' if unit else ''}"
+
+
 def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What each feature column is: as the dictionary says, or, if it lists none, by what the column holds."""
     known = dictionary.get("columns") or {}

@@ -91,6 +91,8 @@ class Dictionary(Entry):
     about: StrictStr | None = None
     limits: list[StrictStr] = []
     target: StrictStr
+    unit: StrictStr | None = None
+    row: StrictStr | None = None
     id: StrictStr | None = None
     rare: Rare = 10
     columns: dict[str, Column] = {}
@@ -104,7 +106,8 @@ def read_dictionary(path: str, target: str | None = None) -> dict[str, Any]:
     """
     content = read_yaml(path)
     if target is not None:
-        content = {**content, "target": target}
+        unit = content.get("unit") if content.get("target") == target else None
+        content = {**content, "target": target, "unit": unit}
     dictionary = check_schema(Dictionary, content, path)
     faults = [*check_names(dictionary), *check_columns(dictionary), *check_derived(dictionary)]
     if faults:

@@ -17,7 +17,7 @@ from pyarrow import csv, parquet
 from stages.shared.cli import InputError
 from stages.shared.files import require_file
 
-BLOCK = 2**21  # bytes of CSV parsed at a time, about 7,000 houses: few enough to stay in the processor's cache
+BLOCK = 2**21  # bytes of CSV parsed at a time, a few thousand rows: few enough to stay in the processor's cache
 MOST_COLUMNS = 10_000
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no UTF-8 are decoded to
 CODED = pa.dictionary(pa.int32(), pa.string())

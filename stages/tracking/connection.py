@@ -17,9 +17,9 @@ from mlflow.exceptions import MlflowException
 
 from stages.shared.cli import InputError
 from stages.shared.files import require_file
+from stages.shared.params import Mlflow, read_section
 from stages.tracking.store import OWN_DATABASE, ROOT, find_database, find_uri, lock_store, show_uri
 
-EXPERIMENT = "House-Prices-Regression"
 TABLES = {"alembic_version", "experiments", "runs", "tags", "metrics", "params", "model_versions"}  # some of MLflow's
 PATIENCE = 10  # seconds that a server has to say that it is there
 REFUSED = {
@@ -31,12 +31,13 @@ Result = TypeVar("Result")
 LIBRARIES = ("sqlalchemy", "alembic", "google.protobuf")  # whose exceptions have no base that is imported anyway
 
 
-def connect(experiment: str = EXPERIMENT) -> str:
-    """Point MLflow at the project's store, with an experiment in it; returns the experiment's id.
+def connect(experiment: str | None = None) -> str:
+    """Point MLflow at the project's store, with an experiment in it, the table's own if none is named; returns its id.
 
     The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
     within the temporary folder of a DVC experiment. Raises InputError if it cannot be reached.
     """
+    experiment = experiment or read_section(Mlflow).experiment
     check_uri()
     uri, database = find_uri(), find_database()
     mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from stages.model.results import load_object, name_types, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
+from stages.table.columns import name_target
 from stages.tracking.connection import first_line
 from stages.tracking.store import show_uri
 
@@ -68,9 +69,10 @@ def log_model(run: Run, name: str, title: str) -> None:
     with reopen(run), tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "plots.png")
         predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
-        draw_model(title, predictions, features, picture)
+        pipeline = load_object(model_file(name))
+        draw_model(title, name_target(pipeline["encoder"].dictionary), predictions, features, picture)
         mlflow.log_artifact(str(picture))
-        mlflow.set_tag("dvc.model_id", log_pipeline(load_object(model_file(name)), "model"))
+        mlflow.set_tag("dvc.model_id", log_pipeline(pipeline, "model"))
 
 
 def log_champion(run: Run) -> str:

@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file, stage_of
+from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file, read_yaml, stage_of
 from stages.shared.params import Data, read_section
 
 
@@ -17,6 +17,7 @@ def describe_origin(name: str) -> dict[str, str]:
     outputs = [":!metrics", ":!dvc.lock"]  # DVC rewrites these while a stage runs
     return {
         "dvc.stage": stage_of(name),
+        "dvc.table": describe_table(),
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
         "dvc.baseline_rev": commit,
         "dvc.dirty": str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", *outputs))).lower(),
@@ -36,6 +37,12 @@ def find_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return ""
+
+
+def describe_table() -> str:
+    """Which table the models here are of, by what stays the same when it gets new rows: its target and dictionary."""
+    data = read_section(Data)
+    return f"{data.target or read_yaml(data.dictionary)['target']} by {data.dictionary}"
 
 
 def hash_outputs(name: str) -> dict[str, str]:

@@ -18,8 +18,8 @@ from mlflow.exceptions import MlflowException
 from stages.model.results import read_description, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
-from stages.shared.params import Data, Fit, read_section
-from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors, warn_of_lost_store, within_limit
+from stages.shared.params import Data, Fit, Mlflow, read_section
+from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import has_model, log_model, make_schema
 from stages.tracking.provenance import describe_origin, hash_outputs
 from stages.tracking.store import show_uri
@@ -100,7 +100,7 @@ def find_run(name: str) -> Run | None:
     tags = {"dvc.stage": stage_of(name), **hash_outputs(name)}
     clauses = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
     found = mlflow.search_runs(
-        experiment_names=[EXPERIMENT],
+        experiment_names=[read_section(Mlflow).experiment],
         filter_string=" and ".join(
             ["attributes.status = 'FINISHED'", f"tags.`dvc.stage` = '{stage_of(name)}'", *clauses]
         ),
@@ -144,7 +144,9 @@ def close_abandoned_runs() -> list[str]:
 
     abandoned = []
     for run in mlflow.search_runs(
-        experiment_names=[EXPERIMENT], filter_string="attributes.status = 'RUNNING'", output_format="list"
+        experiment_names=[read_section(Mlflow).experiment],
+        filter_string="attributes.status = 'RUNNING'",
+        output_format="list",
     ):
         node, _, process = run.data.tags.get("dvc.process", "").rpartition(":")
         if node == platform.node() and not psutil.pid_exists(int(process)):

@@ -7,6 +7,7 @@ import mlflow
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
+from stages.registry.leaderboard import format_leaderboard, rank_models
 from stages.registry.promotion import decide
 from stages.shared.params import Register
 from tests.conftest import find_runs, find_versions, production_of
@@ -30,6 +31,7 @@ def make_version(number, **tags):
         (21_000.0, {"min_gain": 1500.0}, False, "a gain of at least 1500.0 is asked"),
         (21_000.0, {"min_test_r2": 0.95}, False, "test_r2 0.93, below register.min_test_r2 = 0.95"),
         (19_000.0, {"promote": "always"}, True, "register.promote = always"),
+        (21_000.0, {"min_test_r2": None}, True, "against 21000.0 of version 1"),
         ("no such file", {}, True, "can't be scored: no such file"),
         ("no such file", {"min_test_r2": 0.95}, False, "below register.min_test_r2"),
     ],
@@ -50,6 +52,45 @@ def test_version_that_was_rolled_back_waits_for_a_hand():
     done, why = decide(make_version(2, rolled_back="yesterday"), make_version(1), 90_000.0, SCORES, SETTINGS)
     assert not done
     assert "rolled back by hand: yesterday" in why
+
+
+@pytest.mark.slow
+def test_another_table_leaves_the_registered_model_alone_and_has_its_own(clone):
+    clone.run("dvc", "repro")
+    kept = find_versions(clone)
+    clone.set_params(data={"target": "TotRmsAbvGrd"})
+    printed = clone.run("dvc", "repro").stdout
+    assert "HousePricesPredictor holds models of SalePrice by data/dictionary.yaml; TotRmsAbvGrd by" in printed
+    assert "new" in printed.split("since commit")[1]
+    assert find_versions(clone) == kept
+    clone.set_params(mlflow={"experiment": "Sizes", "registered_model": "Sizes"})
+    printed = clone.run("dvc", "repro").stdout
+    assert "Running stage 'train@" not in printed, "a new name trains nothing again"
+    assert "Sizes: version 1 → Production" in printed
+    assert clone.stage("history", "list").stdout.count("version 1") == 1
+    assert find_versions(clone) == kept
+
+
+def test_weak_models_come_last_and_are_marked():
+    strong = {"model": "Strong", "test_r2": 0.1, "test_rmse": 8.0, "test_mae": 5.0, "median_rmse": 9.0}
+    strong |= {"test_r2_low": 0.0, "test_r2_high": 0.2}
+    weak = strong | {"model": "Weak", "test_rmse": 9.0, "test_mae": 1.0}
+    assert rank_models({"weak": weak, "strong": strong}, "test_mae") == ["strong", "weak"]
+    printed = format_leaderboard({"strong": strong, "weak": weak}, {}, strong)
+    assert "Weak (weak)" in printed
+    assert "Strong (weak)" not in printed
+
+
+@pytest.mark.slow
+def test_run_of_weak_models_goes_on_to_its_end_and_registers_nothing(clone):
+    """The month of a sale cannot be told from the house."""
+    clone.run("dvc", "repro")
+    kept = find_versions(clone)
+    clone.set_params(data={"target": "MoSold"}, decision_tree={"min_samples_leaf": 1}, ridge={"alpha": 1e-3})
+    printed = clone.run("dvc", "repro").stdout
+    assert printed.count("(weak)") == 3
+    assert "nothing is registered: no model is better than the median" in printed
+    assert find_versions(clone) == kept
 
 
 @pytest.mark.slow
