@@ -1,6 +1,6 @@
 """The columns of a table, each of one kind, as they learn from training rows and become numbers.
 
-Every logged model carries a copy of this file, so it imports nothing but numpy and pandas.
+Every logged model carries a copy of this file, so it imports nothing but numpy, pandas and counts.py.
 """
 
 from collections import Counter
@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+
+from stages.table.counts import Counts, count_levels, count_numbers, mean_of, median_of
 
 ABSENT = "(none)"
 OTHER = "(other)"
@@ -120,38 +122,45 @@ def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str
     return described
 
 
-def learn_column(rows: pd.DataFrame, name: str, described: dict[str, Any], rare: int) -> Column:
-    """A column with its fills or levels learned from the training rows."""
+def count_column(rows: pd.DataFrame, name: str, described: dict[str, Any]) -> Counts:
+    """All that `learn_column` has to know of some training rows."""
+    if described["type"] != "number":
+        return count_levels(rows[name])
+    if described.get("na_means") == "absent":
+        return Counts()
+    return count_numbers(to_floats(rows[name]), rows[described["fill_by"]] if "fill_by" in described else None)
+
+
+def learn_column(name: str, described: dict[str, Any], counts: Counts, rare: int) -> Column:
+    """A column with its fills or levels, learned from the counts of the training rows' values."""
     absent = described.get("na_means") == "absent"
     if described["type"] == "number":
-        return learn_number(rows, name, absent, described.get("fill_by"))
+        return learn_number(name, counts, absent, described.get("fill_by"))
     if described["type"] == "ordinal":
-        codes = find_levels(rows[name], described["levels"])
-        known = codes[codes >= 0] + 1.0
-        return Ordinal(name, described["levels"], 0.0 if absent or not known.size else float(np.median(known)))
-    return learn_category(rows[name], absent, described.get("rare", rare), described["type"] == "nominal")
+        places = {level: place + 1.0 for place, level in enumerate(described["levels"])}
+        known = {places[level]: count for level, count in counts.rows.items() if level in places}
+        return Ordinal(name, described["levels"], 0.0 if absent or not known else median_of(known))
+    return learn_category(name, counts.rows, absent, described.get("rare", rare), described["type"] == "nominal")
 
 
-def learn_number(rows: pd.DataFrame, name: str, absent: bool, group: str | None) -> Number:
+def learn_number(name: str, counts: Counts, absent: bool, group: str | None) -> Number:
     """A missing value counts as 0 if it means that there is none, else as the median, if need be of a group."""
-    values = pd.Series(to_floats(rows[name]), index=rows.index)
-    if absent or values.isna().all():
+    groups = counts.split() if group else {None: Counter({v: n for v, n in counts.rows.items() if v is not None})}
+    known = add_up(groups)
+    if absent or not known:
         return Number(name, 0.0)
-    fill = float(values.median())
-    if group is None:
-        return Number(name, fill)
-    medians = values.groupby(rows[group].astype(object)).median().dropna()
-    return Number(name, fill, group, {level: float(median) for level, median in medians.items()})
+    levels = sorted(groups.keys() - {None})
+    return Number(name, median_of(known), group, {level: median_of(groups[level]) for level in levels})
 
 
-def learn_category(column: pd.Series, absent: bool, rare: int, nominal: bool) -> Category:
+def learn_category(name: str, counts: Counter[Any], absent: bool, rare: int, nominal: bool) -> Category:
     """Levels seen in fewer than `rare` rows share one feature with those never seen, if together they reach that
     number; otherwise they count as the commonest.
     """
-    values = column.dropna().tolist()
-    counts = Counter(values)
-    if absent and len(values) < len(column):
-        counts[ABSENT] += len(column) - len(values)
+    counts = counts.copy()
+    missing_rows = counts.pop(None, 0)
+    if absent and missing_rows:
+        counts[ABSENT] += missing_rows
     ordered = sorted(counts, key=lambda level: (-counts[level], str(level)))
     kept = [level for level in ordered if counts[level] >= rare] or ordered[:1]
     features = [str(level) for level in kept[1:]]
@@ -162,16 +171,21 @@ def learn_category(column: pd.Series, absent: bool, rare: int, nominal: bool) ->
         features.append(OTHER)
         other = len(features)
     missing = positions.get(ABSENT, other if absent else 0)
-    learned = (str(column.name), positions, features, missing, other)
+    learned = (name, positions, features, missing, other)
     return (
         Nominal(*learned, fill=float(kept[0]) if kept and kept[0] != ABSENT else 0.0) if nominal else Category(*learned)
     )
 
 
-def learn_means(values: np.ndarray, rows: pd.DataFrame, group: str) -> GroupMean:
-    """The mean of values (n_rows,) for each level of a category."""
-    means = pd.Series(values).groupby(rows[group].astype(object).to_numpy()).mean()
-    return GroupMean(group, list(means.index), np.array([*means, values.mean()]))
+def learn_means(pairs: Counts, group: str) -> GroupMean:
+    """The mean of numbers for each level of a category, given in how many rows each pair stands."""
+    groups = pairs.split()
+    levels = sorted(groups.keys() - {None})
+    return GroupMean(group, levels, np.array([*(mean_of(groups[g]) for g in levels), mean_of(add_up(groups))]))
+
+
+def add_up(groups: dict[Any, Counter[float]]) -> Counter[float]:
+    return sum(groups.values(), Counter())
 
 
 def to_floats(column: pd.Series) -> np.ndarray:

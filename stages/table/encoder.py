@@ -1,8 +1,12 @@
 """Raw rows → numbers: the encoder, which knows the table only through its dictionary.
 
-Every logged model carries a copy of this file, so it imports nothing but numpy, pandas, scikit-learn and columns.py.
+Every logged model carries a copy of this file, so it imports nothing but numpy, pandas, scikit-learn and the two files
+below that it carries too.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -15,14 +19,35 @@ from stages.table.columns import (
     Column,
     GroupMean,
     Nominal,
+    count_column,
     describe_columns,
     find_levels,
     learn_column,
     learn_means,
 )
+from stages.table.counts import Counts, count_numbers
+
+Total = Callable[[Callable[[pd.DataFrame], Any]], Any]
 
 PART = 2**16  # rows encoded at a time
 LARGEST = 1e30  # a feature's, either way: the cube of an absurd number leaves the range of the trees' float32
+
+
+@dataclass
+class Tally:
+    """What the columns of some rows are, and what stands in them."""
+
+    described: dict[str, dict[str, Any]]
+    counts: dict[str, Counts]
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.described, {name: count + other.counts[name] for name, count in self.counts.items()})
+
+
+def tally_rows(rows: pd.DataFrame, dictionary: dict[str, Any]) -> Tally:
+    """What an encoder has to know of some training rows; that of all is the sum."""
+    described = describe_columns(rows, dictionary)
+    return Tally(described, {name: count_column(rows, name, column) for name, column in described.items()})
 
 
 class Encoder(TransformerMixin, BaseEstimator):
@@ -41,17 +66,23 @@ class Encoder(TransformerMixin, BaseEstimator):
 
     def fit(self, rows: pd.DataFrame, y: object = None) -> Self:
         """Learn fills and levels from raw training rows, (n_rows, n_columns)."""
-        described = describe_columns(rows, self.dictionary)
+        return self.fit_parts(lambda count: count(rows))
+
+    def fit_parts(self, total: Total) -> Self:
+        """Learn from the parts of a table: `total` calls a function with the rows of each and adds up what it returns.
+
+        The result is the same to the bit, however the rows are divided.
+        """
+        tally = total(partial(tally_rows, dictionary=self.dictionary))
         rare = self.dictionary.get("rare", 10)
         self.columns_: dict[str, Column] = {
-            name: learn_column(rows, name, column, rare) for name, column in described.items()
+            name: learn_column(name, described, tally.counts[name], rare) for name, described in tally.described.items()
         }
         self.derived_ = self.dictionary.get("derived", {})
         self.means_: dict[str, GroupMean] = {}
         for name, formula in self.derived_.items():  # a mean may rest on derived columns, and these on other means
             if "mean" in formula:
-                number, group = formula["mean"]
-                self.means_[name] = learn_means(self._compute(rows, number), rows, group)
+                self.means_[name] = learn_means(total(partial(self._count_pairs, *formula["mean"])), formula["mean"][1])
         hidden = {
             name for name, column in self.dictionary.get("columns", {}).items() if not column.get("feature", True)
         }
@@ -75,6 +106,9 @@ class Encoder(TransformerMixin, BaseEstimator):
         for start in range(0, len(rows), PART):
             self._encode(rows.iloc[start : start + PART], X[start : start + PART])
         return X
+
+    def _count_pairs(self, number: str, group: str, rows: pd.DataFrame) -> Counts:
+        return count_numbers(self._compute(rows, number), rows[group])
 
     def _compute(self, rows: pd.DataFrame, name: str) -> np.ndarray:
         """One column or derived column of rows as numbers, from those that it rests on alone."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CODE = (
     "table/columns.py",
+    "table/counts.py",
     "table/encoder.py",
     "model/scaling.py",
     "model/blend.py",
