@@ -46,8 +46,7 @@ lint: .venv/ready ## style, types, and whether the files belong together
 	mypy stages benchmarks
 
 ui: .venv/ready ## MLflow's pages at http://localhost:5000
-	@echo "Runs: http://localhost:5000/#/experiments/1/runs?workflowType=machine_learning"
-	mlflow ui --port 5000
+	@python -m stages.ui
 
 serve: .venv/ready ## the model in Production over REST at http://localhost:1234
 	python -m stages.serve --port 1234

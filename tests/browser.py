@@ -14,10 +14,11 @@ from pathlib import Path
 import requests
 from playwright.sync_api import Page, Route, expect, sync_playwright
 
+from stages.ui import link_runs
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 PATIENCE = 90_000  # milliseconds, for a machine that is busy with other tests
-RUNS = "/#/experiments/1/runs?workflowType=machine_learning"  # MLflow opens on its GenAI pages otherwise
 
 
 @contextmanager
@@ -36,12 +37,11 @@ def open_page(width: int = 1600, height: int = 1000) -> Iterator[Page]:
 
 @contextmanager
 def serve_ui(root: Path, env: Mapping[str, str]) -> Iterator[str]:
-    """`mlflow ui` on the store of a project, on a free port of this machine; its address."""
+    """What `make ui` starts on the store of a project, on a free port of this machine; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{root / 'mlflow.db'}"]
+    command = [sys.executable, "-m", "stages.ui", "--port", str(port)]
     process = subprocess.Popen(
         command, cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -82,5 +82,5 @@ def show_plots(page: Page, index: Path) -> None:
 
 def show_runs(page: Page, address: str, view: str = "") -> None:
     """Open the experiment's runs, as a table or with view=CHART."""
-    page.goto(f"{address}{RUNS}" + (f"&compareRunsMode={view}" if view else ""))
+    page.goto(link_runs(address, "1") + (f"&compareRunsMode={view}" if view else ""))
     page.get_by_role("link", name="Ridge Regression").first.wait_for()

@@ -27,6 +27,15 @@ MODELS = {
 
 BLEND = "Blend"  # the title of their weighted mean
 
+# In MLflow's charts: kinds of models in hues of their own, and no two alike. The sections and `blend`, in their order.
+COLOURS = dict(
+    zip(
+        [*MODELS, "blend"],
+        ["#1f77b4", "#17becf", "#393b79", "#bcbd22", "#2ca02c", "#8c564b", "#d62728", "#ff7f0e", "#9467bd"],
+        strict=True,
+    )
+)
+
 
 def require_model(name: str) -> Model:
     """Raises InputError for a name that is none of the models'."""
