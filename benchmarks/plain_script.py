@@ -17,7 +17,8 @@ from sklearn.pipeline import Pipeline
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.model.catalogue import MODELS
+from stages.model.estimators import build_estimator, build_regressor
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.encoder import Encoder

@@ -13,7 +13,8 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from stages.model.estimators import require_models, round_estimator
+from stages.model.catalogue import require_models
+from stages.model.estimators import round_estimator
 from stages.model.metrics import Scores, estimate_win_rate, find_metric
 from stages.model.results import PARTS, load_object, read_scores_file, read_table, read_targets
 from stages.registry.card import write_card

@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
-from stages.model.estimators import MODELS, build_estimator, build_regressor, require_model
+from stages.model.catalogue import MODELS, require_model
+from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import fit_folds, predict_folds, score_folds
 from stages.model.results import load_object, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command

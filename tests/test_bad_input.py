@@ -24,7 +24,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.model.catalogue import MODELS
+from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import draw_folds
 from stages.predict import predict_file
 from stages.shared.cli import InputError

@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from stages.model.estimators import MODELS
+from stages.model.catalogue import MODELS
 from stages.table.dictionary import read_dictionary
 from tests.conftest import ROOT
 

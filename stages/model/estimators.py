@@ -3,7 +3,8 @@
 import math
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NamedTuple
+from sys import intern
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,46 +12,10 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
+from stages.model.catalogue import MODELS, Model, require_model
 from stages.model.hyperparameters import find_faults
 from stages.model.scaling import Independent, LogSkewed, Standardized, take_log, undo_log
 from stages.shared.cli import InputError
-
-
-class Model(NamedTuple):
-    """What a model is called in MLflow, the class that fits it, and whether it is linear in its inputs."""
-
-    title: str
-    module: str
-    regressor: str
-    linear: bool = False
-
-
-MODELS = {
-    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", linear=True),
-    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", linear=True),
-    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", linear=True),
-    "decision_tree": Model("Decision Tree", "sklearn.tree", "DecisionTreeRegressor"),
-    "random_forest": Model("Random Forest", "sklearn.ensemble", "RandomForestRegressor"),
-    "gradient_boosting": Model("Gradient Boosting", "sklearn.ensemble", "GradientBoostingRegressor"),
-    "xgboost": Model("XGBoost", "xgboost", "XGBRegressor"),
-    "lightgbm": Model("LightGBM", "lightgbm", "LGBMRegressor"),
-}
-
-
-def require_model(name: str) -> Model:
-    """Raises InputError for a name that is none of the models'."""
-    if name not in MODELS:
-        raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
-    return MODELS[name]
-
-
-def require_models(names: list[str]) -> list[str]:
-    """The names. Raises InputError if one is none of the models', or stands twice."""
-    for name in names:
-        require_model(name)
-    if len(set(names)) < len(names):
-        raise InputError(f"--models {' '.join(names)}: a model stands twice")
-    return names
 
 
 def build_regressor(name: str, section: dict[str, Any], seed: int, threads: int) -> BaseEstimator:
@@ -68,7 +33,8 @@ def build_regressor(name: str, section: dict[str, Any], seed: int, threads: int)
     faults = find_faults(name, regressor, section, settings)
     if faults:
         raise InputError("; ".join(faults))
-    return regressor(**settings | section)
+    # One object for equal names: pickle writes two of them in another way, and the bytes would depend on chance.
+    return regressor(**{intern(key): value for key, value in (settings | section).items()})
 
 
 def import_regressor(name: str) -> Any:

@@ -1,12 +1,7 @@
 """Cross-validation on the training rows: encoder and estimator fitted again in each fold."""
 
-import ctypes
-import multiprocessing
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +15,6 @@ from stages.model.plots import trace_learning
 from stages.model.results import SAMPLE
 from stages.shared.cli import InputError
 from stages.shared.params import Fit
-
-Result = TypeVar("Result")
 
 
 class Validation(NamedTuple):
@@ -81,17 +74,3 @@ def cross_validate(
         sides[side] = first["encoder"].transform(rows.iloc[sample]), target[sample]
     predicted = predict_folds(pipelines, rows, fit)
     return Validation(predicted, score_folds(target, predicted), trace_learning(first["estimator"], sides))
-
-
-def start_aside(function: Callable[..., Result], *args: object) -> Future[Result]:
-    """Run a function in a process of its own, beside this one: for the core that imports leave idle.
-
-    On Linux it begins with all that is imported here, and ends with this process, however that ends.
-    """
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    return ProcessPoolExecutor(1, context, initializer=end_with_parent).submit(function, *args)
-
-
-def end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG

@@ -1,13 +1,13 @@
 """What a candidate reads and leaves behind: prepared tables in; model, metrics and tables of predictions out."""
 
+import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from stages.model.metrics import Scores, bootstrap_intervals, rmse, score_predictions
 from stages.shared.cli import InputError
@@ -18,11 +18,15 @@ from stages.shared.files import (
     hash_file,
     metrics_file,
     model_file,
+    read_json,
     require_file,
     scores_file,
     write_json,
     write_whole,
 )
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 Parts = dict[str, np.ndarray]  # of the training and the test rows
 PARTS = ("train", "test")
@@ -54,6 +58,11 @@ def read_scores_file(name: str, kind: str) -> pd.DataFrame:
         return pd.read_csv(path)
     except DAMAGED as error:
         raise describe_damage(path, error) from None
+
+
+def read_description(name: str) -> dict[str, Any]:
+    """The `describe_pipeline` of a model, and its md5. Raises InputError if it is missing or damaged."""
+    return read_json(scores_file(name, "model").with_suffix(".json"))
 
 
 def read_targets() -> Parts:
@@ -90,11 +99,12 @@ def tabulate_predictions(part: str, predicted: np.ndarray) -> pd.DataFrame:
     return table.rename_axis(actual.index.name or "row").reset_index()
 
 
-def write_results(name: str, pipeline: Pipeline, scores: Scores, tables: dict[str, pd.DataFrame]) -> None:
+def write_results(name: str, pipeline: "Pipeline", scores: Scores, tables: dict[str, pd.DataFrame]) -> None:
     """Model, metrics and tables, each whole or not at all. Eight digits are the same on every processor.
 
-    The model's md5 stands beside the tables, so that a stage that depends on them depends on the model too: it cannot
-    depend on the folder of the models, since it writes one of them.
+    Beside the tables stands what MLflow shows of the model, so that it can be logged without being loaded, and its
+    md5, so that a stage that depends on the tables depends on the model too: it cannot depend on the folder of the
+    models, since it writes one of them.
     """
     with write_whole(model_file(name)) as part:
         joblib.dump(pipeline, part)
@@ -102,11 +112,26 @@ def write_results(name: str, pipeline: Pipeline, scores: Scores, tables: dict[st
         folder.mkdir()
         for kind, table in tables.items():
             table.to_csv(folder / f"{kind}.csv", index=False, float_format="%.8g")
-        folder.joinpath("model.md5").write_text(hash_file(model_file(name)) + "\n")
+        about = {"model_md5": hash_file(model_file(name)), **describe_pipeline(pipeline)}
+        folder.joinpath("model.json").write_text(json.dumps(about, indent=2) + "\n")
     write_json(metrics_file(name), scores)
 
 
-def time_pipeline(pipeline: Pipeline) -> float:
+def describe_pipeline(pipeline: "Pipeline") -> dict[str, dict[str, str]]:
+    """What MLflow shows of a fitted pipeline: its parameters, and the type of each raw column that it takes."""
+    from stages.model.estimators import get_settings
+
+    params = {key: str(value) for key, value in get_settings(pipeline["estimator"]).items()}
+    return {"params": params, "columns": name_types(pipeline)}
+
+
+def name_types(pipeline: "Pipeline") -> dict[str, str]:
+    """The raw columns that a pipeline takes, in MLflow's types. Decimal, so that one may be missing."""
+    columns = pipeline["encoder"].columns_
+    return {name: "double" if column.is_number else "string" for name, column in columns.items()}
+
+
+def time_pipeline(pipeline: "Pipeline") -> float:
     """Seconds from a raw row to its prediction, when many come at once."""
     rows = read_table("rows_test").head(SAMPLE)
     started = time.perf_counter()

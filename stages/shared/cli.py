@@ -24,7 +24,11 @@ class InputError(Exception):
     """Something a user can put right: the message says what, where, and what is allowed, with a line for each fault."""
 
     def __init__(self, message: str, faults: Iterable[str] = ()) -> None:
-        super().__init__("\n".join([show_line(message), *(f"  {show_line(fault)}" for fault in faults)]))
+        super().__init__(message, [*faults])  # as they are, for a process that hands the error on
+
+    def __str__(self) -> str:
+        message, faults = self.args
+        return "\n".join([show_line(message), *(f"  {show_line(fault)}" for fault in faults)])
 
 
 def show_line(text: str) -> str:

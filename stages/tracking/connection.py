@@ -22,11 +22,6 @@ from stages.tracking.store import OWN_DATABASE, ROOT, find_database, find_uri, l
 EXPERIMENT = "House-Prices-Regression"
 TABLES = {"alembic_version", "experiments", "runs", "tags", "metrics", "params", "model_versions"}  # some of MLflow's
 PATIENCE = 10  # seconds that a server has to say that it is there
-LIMITS = {  # MLflow's own are 120 s and 7 retries, for each of many requests
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-}
 REFUSED = {
     "UNAUTHENTICATED": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "PERMISSION_DENIED": "this user may not do that; EDIT on the experiment and the registered model is needed",
@@ -45,8 +40,6 @@ def connect(experiment: str = EXPERIMENT) -> str:
     check_uri()
     uri, database = find_uri(), find_database()
     mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)
-    for name, value in LIMITS.items():
-        os.environ.setdefault(name, value)
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
         if database:
             check_database(database)

@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from stages.model.results import load_object, read_scores_file
+from stages.model.results import load_object, name_types, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
 from stages.tracking.connection import first_line
@@ -102,7 +102,7 @@ def log_pipeline(pipeline: "Pipeline", name: str) -> str:
             name=name,
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
-            signature=ModelSignature(make_schema(pipeline), Schema([ColSpec("double")])),
+            signature=ModelSignature(make_schema(name_types(pipeline)), Schema([ColSpec("double")])),
             input_example=read_example()[list(pipeline["encoder"].columns_)],
             pip_requirements=pin_requirements([*SERVED_WITH, *find_boosters(pipeline["estimator"])]),
             code_paths=[str(copy_code(Path(folder)))],
@@ -129,12 +129,11 @@ def copy_code(folder: Path) -> Path:
     return package
 
 
-def make_schema(pipeline: "Pipeline") -> "Schema":
-    """The raw columns that a model takes, as MLflow describes them. Decimal, so that one may be missing."""
+def make_schema(columns: dict[str, str]) -> "Schema":
+    """The raw columns that a model takes and their types, as MLflow describes them."""
     from mlflow.types import ColSpec, Schema
 
-    columns = pipeline["encoder"].columns_
-    return Schema([ColSpec("double" if column.is_number else "string", name) for name, column in columns.items()])
+    return Schema([ColSpec(kind, name) for name, kind in columns.items()])
 
 
 def read_example() -> pd.DataFrame:

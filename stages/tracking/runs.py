@@ -9,23 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from stages.model.results import load_object, read_scores_file
+from stages.model.results import read_description, read_scores_file
 from stages.shared.cli import InputError
-from stages.shared.files import hash_file, metrics_file, model_file, read_json, stage_of
+from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, Fit, read_section
 from stages.tracking.connection import EXPERIMENT, connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import has_model, log_model, make_schema
 from stages.tracking.provenance import describe_origin, hash_outputs
 from stages.tracking.store import show_uri
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
 
@@ -68,7 +65,7 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
     Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
     """
     client, now = mlflow.MlflowClient(), int(time.time() * 1000)
-    pipeline = load_object(model_file(name))
+    about = read_description(name)
     numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
     curve = read_scores_file(name, "learning").itertuples()
     client.log_batch(
@@ -77,26 +74,24 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
             *(Metric(key, value, now, 0) for key, value in numbers.items()),
             *(Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve),
         ],
-        params=[Param(key, str(value)) for key, value in describe_params(title, pipeline).items()],
+        params=[Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()],
         tags=[RunTag(key, value) for key, value in hash_outputs(name).items()],
     )
-    client.log_inputs(run_id, [describe_dataset(pipeline)])
+    client.log_inputs(run_id, [describe_dataset(about["columns"])])
     client.set_terminated(run_id, "FINISHED")
 
 
-def describe_params(title: str, pipeline: "Pipeline") -> dict[str, Any]:
+def describe_params(title: str, settings: dict[str, str]) -> dict[str, Any]:
     """What the run shows as parameters: the model's name, all that its regressor has set, and what the fits share."""
-    from stages.model.estimators import get_settings
-
     shared = read_section(Fit).model_dump()
-    return {"model_name": title, **get_settings(pipeline["estimator"]), **{f"fit.{k}": v for k, v in shared.items()}}
+    return {"model_name": title, **settings, **{f"fit.{key}": value for key, value in shared.items()}}
 
 
-def describe_dataset(pipeline: "Pipeline") -> DatasetInput:
+def describe_dataset(columns: dict[str, str]) -> DatasetInput:
     """The raw table by its md5, as what the run was trained on."""
     raw = read_section(Data).path
-    columns = json.dumps({"mlflow_colspec": make_schema(pipeline).to_dict()})
-    dataset = Dataset(Path(raw).name, hash_file(raw), "local", json.dumps({"uri": raw}), schema=columns)
+    schema = json.dumps({"mlflow_colspec": make_schema(columns).to_dict()})
+    dataset = Dataset(Path(raw).name, hash_file(raw), "local", json.dumps({"uri": raw}), schema=schema)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 

@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 
-from stages.blend import validate
 from stages.model.blend import Blend, choose_weights, mean_of
+from stages.model.blending import validate
 from stages.model.metrics import rmse
 from stages.shared.params import Fit
 

@@ -1,9 +1,13 @@
 """Names and sections → estimators, and what is refused."""
 
+import pickle
+import sys
+
 import numpy as np
 import pytest
 
-from stages.model.estimators import MODELS, build_estimator, build_regressor
+from stages.model.catalogue import MODELS
+from stages.model.estimators import build_estimator, build_regressor
 from stages.shared.cli import InputError
 
 
@@ -71,3 +75,12 @@ def test_every_fault_of_a_section_is_listed():
 def test_unknown_model_lists_the_known():
     with pytest.raises(InputError, match="'svm'; known: linear, ridge"):
         build("svm")
+
+
+def test_the_bytes_of_a_model_do_not_depend_on_which_strings_name_its_parameters():
+    def dump(key):
+        return pickle.dumps(build("lightgbm", **{key: 7}))
+
+    fresh = "".join(["max", "_", "bin"])
+    assert fresh is not sys.intern("max_bin")
+    assert dump(fresh) == dump(sys.intern("max_bin"))

@@ -1,17 +1,14 @@
 """Cross-validation on tables small enough to follow: every row predicted by a fold that has not seen it."""
 
-import os
-import signal
-
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
-from stages.model.estimators import MODELS, build_estimator, build_regressor
-from stages.model.folds import draw_folds, fit_folds, predict_folds, score_folds, start_aside
+from stages.model.catalogue import MODELS
+from stages.model.estimators import build_estimator, build_regressor
+from stages.model.folds import draw_folds, fit_folds, predict_folds, score_folds
 from stages.model.metrics import rmse
 from stages.model.plots import trace_learning
 from stages.shared.params import Fit
@@ -65,32 +62,6 @@ def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
     assert curve["iteration"].is_monotonic_increasing
     assert len(curve) == 25
     assert curve.iloc[-1][["iteration", "rmse"]].tolist() == [80, pytest.approx(expected, abs=0.01)]
-
-
-def test_work_aside_gives_its_result_and_a_failure_is_not_silent():
-    assert start_aside(sum, [1, 2]).result() == 3
-    with pytest.raises(ValueError, match="no number"):
-        start_aside(int, "no number").result()
-
-
-def start_and_die(send):
-    future = start_aside(os.getpid)
-    send.send(future.result())
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_work_aside_ends_with_its_process_however_that_ends():
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe()
-    process = context.Process(target=start_and_die, args=(send,))
-    process.start()
-    pid = receive.recv()
-    process.join()
-    child = [p for p in psutil.process_iter(["pid"]) if p.pid == pid]
-    gone, _ = psutil.wait_procs(child, timeout=60)
-    assert len(gone) == len(child)
 
 
 def test_coefficients_of_a_fold_are_rounded(table):

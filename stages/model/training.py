@@ -1,0 +1,86 @@
+"""One model of params.yaml on the prepared tables: its settings checked, then fitted, scored and cross-validated."""
+
+import time
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from stages.model.catalogue import require_model
+from stages.model.estimators import (
+    build_estimator,
+    build_regressor,
+    find_regressor,
+    predict_target,
+    round_coefficients,
+)
+from stages.model.folds import cross_validate
+from stages.model.plots import rank_features, trace_learning
+from stages.model.results import (
+    PARTS,
+    SAMPLE,
+    describe_scores,
+    load_object,
+    read_features,
+    read_table,
+    read_targets,
+    score_parts,
+    tabulate_predictions,
+    time_pipeline,
+    write_results,
+)
+from stages.shared.aside import start_aside, wait_for
+from stages.shared.files import PREPARED
+from stages.shared.params import Fit, read_mapping, read_section
+
+
+def build_model(name: str) -> BaseEstimator:
+    """The unfitted estimator of a model. Raises InputError for whatever its section of params.yaml has wrong."""
+    fit, model = read_section(Fit), require_model(name)
+    return build_estimator(build_regressor(name, read_mapping(name), fit.seed, fit.threads), model, fit.log_target)
+
+
+def check_model(name: str) -> None:
+    """Raises InputError if a model cannot be fitted as params.yaml has it."""
+    build_model(name)
+
+
+def train_model(name: str) -> dict[str, float]:
+    """Fit a model on the training rows, beside its cross-validation, score it and write its files.
+
+    Returns timings in seconds. Raises InputError if it predicts nothing finite, or no better than the median.
+    """
+    fit, title, estimator, target = read_section(Fit), require_model(name).title, build_model(name), read_targets()
+    encoder, folds = load_object(PREPARED / "encoder.joblib"), None
+    with threadpool_limits(fit.threads):
+        if fit.cv_folds:
+            rows = read_table("rows_train")
+            folds = start_aside().submit(cross_validate, encoder, estimator, rows, target["train"], fit)
+        X = read_features("train")
+        print(f"train@{name}: {title} on {len(X)} rows of {X.shape[1]} features", flush=True)
+        started = time.perf_counter()
+        estimator.fit(X, target["train"])
+        seconds = time.perf_counter() - started
+        sides: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        if not folds:
+            sides["train"] = X[:SAMPLE], target["train"][:SAMPLE]
+        learning = trace_learning(estimator, sides)
+        del X, sides  # large tables need the memory
+        round_coefficients(find_regressor(estimator))
+        predicted = {part: predict_target(estimator, read_features(part)) for part in PARTS}
+        scores = score_parts(target, predicted, fit.seed, title)
+        pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)])
+        tables = {
+            "predictions": tabulate_predictions("test", predicted["test"]),
+            "features": rank_features(pipeline),
+            "learning": learning,
+        }
+        if folds:
+            validation = wait_for(folds)
+            scores |= validation.scores
+            tables["learning"] = validation.learning
+            tables["out_of_fold"] = tabulate_predictions("train", validation.predicted)
+        write_results(name, pipeline, scores, tables)
+        print(f"{describe_scores(f'train@{name}', scores)}; fitted in {seconds:.2f} s", flush=True)
+        return {"fit_seconds": seconds, "predict_seconds_per_row": time_pipeline(pipeline)}

@@ -1,0 +1,45 @@
+"""Work in a process of its own, beside this one: for the core that imports leave idle."""
+
+import ctypes
+import multiprocessing
+import signal
+import sys
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from typing import Any
+
+from stages.shared.cli import InputError
+
+
+def start_aside() -> Executor:
+    """One process, for calls one after the other.
+
+    On Linux it begins with all that is imported here, and ends with this process, however that ends.
+    """
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    return ProcessPoolExecutor(1, context, initializer=end_with_parent)
+
+
+def end_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+
+
+def submit(aside: Executor, function: str, *args: object) -> Future[Any]:
+    """Call a function there by its dotted name, so that what it needs is imported there and not here."""
+    return aside.submit(call, function, *args)
+
+
+def call(function: str, *args: object) -> Any:
+    module, _, name = function.rpartition(".")
+    return getattr(import_module(module), name)(*args)
+
+
+def wait_for(future: Future[Any]) -> Any:
+    """What the call returns or raises. Raises InputError if its process was killed."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise InputError("the process of the fit was killed; the usual reason is that memory ran out") from None
