@@ -106,7 +106,7 @@ start_store() {
 
 start_mlflow() {
     local database="postgresql+psycopg2://mlflow:$POSTGRES_PASSWORD@127.0.0.1:$((PORT + 1))"
-    (umask 077; printf '%s\n' '[mlflow]' 'default_permission = EDIT' "database_uri = $database/mlflow_auth" \
+    (umask 077; printf '%s\n' '[mlflow]' 'default_permission = READ' "database_uri = $database/mlflow_auth" \
         'admin_username = admin' 'auth_cache_ttl_seconds = 60' 'authorization_function = mlflow.server.auth:authenticate_request_basic_auth' > "$DIR/auth.ini")
     export MLFLOW_AUTH_CONFIG_PATH="$DIR/auth.ini" MLFLOW_BACKEND_STORE_URI="$database/mlflow"
     export MLFLOW_S3_ENDPOINT_URL="http://127.0.0.1:$((PORT + 2))" MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
