@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast lint ui serve docker bench
+.PHONY: help setup repro test test-fast lint ui serve docker bench team team-down
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,6 +58,19 @@ docker: .venv/ready ## an image that serves the model; where no Docker engine ru
 		mlflow models generate-dockerfile --model-uri $(PRODUCTION) --output-directory docker && \
 		echo "No Docker engine runs here. Where one does: docker build -t $(IMAGE) docker"; \
 	fi
+
+.venv/team: .venv/ready team.lock
+	@uv pip install --quiet --compile-bytecode --require-hashes -r team.lock
+	@touch $@
+
+.env:
+	@umask 077; while read -r line; do case "$$line" in *=) line="$$line$$(python3 -c 'import secrets; print(secrets.token_hex(20))')";; esac; echo "$$line"; done < .env.example > $@
+
+team: .venv/team .env ## a server for several people: PostgreSQL, an S3 store, MLflow with logins; in Docker where it runs
+	@if docker info > /dev/null 2>&1; then docker compose up --detach --wait; else team/stack.sh up; fi
+
+team-down: ## stop it; the data stay
+	@if docker info > /dev/null 2>&1; then docker compose down; else team/stack.sh down; fi
 
 bench: .venv/ready ## measure against the plain script and with up to 1000 times the rows; half an hour
 	python -m benchmarks.bench
