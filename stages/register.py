@@ -58,7 +58,7 @@ def register() -> list[str]:
         with hold_registry():
             done = within_limit(lambda: register_champion(report, runs[report["name"]], settings), MANY)
         held = [*(run.data.tags for run in runs.values()), *(version.tags for version in list_versions())]
-        ids = {tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags}
+        ids = {tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags} if store.find_database() else set()
         folders = [folder for model_id in sorted(ids) if (folder := find_local_folder(model_id))]
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
     print(f"{report['target']}: {report['n_test']:,} test rows")

@@ -6,35 +6,30 @@ from stages.shared.cli import InputError
 
 
 class Model(NamedTuple):
-    """What a model is called in MLflow, the class that fits it, and whether it is linear in its inputs."""
+    """What a model is called in MLflow and its colour in charts there, the class that fits it, and whether it is linear
+    in its inputs.
+    """
 
     title: str
     module: str
     regressor: str
+    colour: str = "#7f7f7f"
     linear: bool = False
 
 
 MODELS = {
-    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", linear=True),
-    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", linear=True),
-    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", linear=True),
-    "decision_tree": Model("Decision Tree", "sklearn.tree", "DecisionTreeRegressor"),
-    "random_forest": Model("Random Forest", "sklearn.ensemble", "RandomForestRegressor"),
-    "gradient_boosting": Model("Gradient Boosting", "sklearn.ensemble", "GradientBoostingRegressor"),
-    "xgboost": Model("XGBoost", "xgboost", "XGBRegressor"),
-    "lightgbm": Model("LightGBM", "lightgbm", "LGBMRegressor"),
+    "linear": Model("Linear Regression", "sklearn.linear_model", "LinearRegression", "#1f77b4", linear=True),
+    "ridge": Model("Ridge Regression", "sklearn.linear_model", "Ridge", "#17becf", linear=True),
+    "lasso": Model("Lasso Regression", "sklearn.linear_model", "Lasso", "#393b79", linear=True),
+    "decision_tree": Model("Decision Tree", "sklearn.tree", "DecisionTreeRegressor", "#bcbd22"),
+    "random_forest": Model("Random Forest", "sklearn.ensemble", "RandomForestRegressor", "#2ca02c"),
+    "gradient_boosting": Model("Gradient Boosting", "sklearn.ensemble", "GradientBoostingRegressor", "#8c564b"),
+    "xgboost": Model("XGBoost", "xgboost", "XGBRegressor", "#d62728"),
+    "lightgbm": Model("LightGBM", "lightgbm", "LGBMRegressor", "#ff7f0e"),
 }
 
-BLEND = "Blend"  # the title of their weighted mean
-
-# In MLflow's charts: kinds of models in hues of their own, and no two alike. The sections and `blend`, in their order.
-COLOURS = dict(
-    zip(
-        [*MODELS, "blend"],
-        ["#1f77b4", "#17becf", "#393b79", "#bcbd22", "#2ca02c", "#8c564b", "#d62728", "#ff7f0e", "#9467bd"],
-        strict=True,
-    )
-)
+BLEND = "Blend"  # the title of their weighted mean, and its colour
+BLEND_COLOUR = "#9467bd"
 
 
 def require_model(name: str) -> Model:

@@ -15,7 +15,7 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from stages.model.catalogue import COLOURS
+from stages.model.catalogue import BLEND_COLOUR, MODELS
 from stages.model.results import read_description, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
@@ -51,7 +51,8 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
 
 
 def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
-    tags = describe_origin(name) | {"mlflow.runColor": COLOURS[name]} | ({"dvc.rebuilt": "true"} if rebuilt else {})
+    colour = MODELS[name].colour if name in MODELS else BLEND_COLOUR
+    tags = describe_origin(name) | {"mlflow.runColor": colour} | ({"dvc.rebuilt": "true"} if rebuilt else {})
     experiment_id = connect()  # before the client, which keeps the store that it finds
     run_id = mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags).info.run_id
     if not run_id:
