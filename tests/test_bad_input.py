@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Executor, Future
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -103,10 +104,24 @@ def settle(patch, folder):
         patch.setattr(module, "OWN_DATABASE", folder / "mlflow.db")
 
 
+class Here(Executor):
+    """What a stage does in a process aside, in this one, whose threads forbid a fork."""
+
+    def submit(self, function, /, *arguments):
+        done = Future()
+        try:
+            done.set_result(function(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
 def run(module, *arguments):
     """A command in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [module, *arguments])
+        for stage in ("train", "blend", "model.training"):
+            patch.setattr(f"stages.{stage}.start_aside", Here)
         importlib.import_module(f"stages.{module}").main()
 
 

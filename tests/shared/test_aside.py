@@ -40,6 +40,7 @@ def test_work_aside_ends_with_its_process_however_that_ends():
     receive, send = context.Pipe()
     process = context.Process(target=start_and_die, args=(send,))
     process.start()
+    send.close()  # so that an end without a word is an error here, and not waited for
     pid = receive.recv()
     process.join()
     child = [p for p in psutil.process_iter(["pid"]) if p.pid == pid]

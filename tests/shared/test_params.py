@@ -36,7 +36,7 @@ def test_committed_params_are_good(schema):
         (Fit, {"cv_folds": 1}, r"fit\.cv_folds = 1: .*0 for none, or at least 2"),
         (Fit, {"threads": 0}, r"fit\.threads = 0"),
         (Fit, {"log_target": "yes"}, r"fit\.log_target = 'yes'"),
-        (Register, {"promote": "maybe"}, r"register\.promote = 'maybe': .*'better', 'always' or 'never'"),
+        (Register, {"promote": "maybe"}, r"register\.promote = 'maybe': .*'better', 'always', 'never' or 'ci'"),
         (Register, {"min_gain": -1}, r"register\.min_gain = -1"),
     ],
 )
