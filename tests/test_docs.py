@@ -319,3 +319,26 @@ def test_metrics_before_readmes_experiment_are_those_of_the_metrics():
     assert found
     for path, metric, shown in found:
         assert float(shown) == round(json.loads((ROOT / path).read_text())[metric], 5), (path, metric)
+
+
+def test_the_figures_of_the_results_are_those_that_the_bench_wrote():
+    from benchmarks.bench import PARTS
+
+    written = json.loads(read_document("benchmarks/results.json"))
+    text = read_document("benchmarks/RESULTS.md")
+    for part in set(PARTS) & set(written):
+        table = text.partition(f"<!-- {part} -->\n")[2].partition("<!-- end -->")[0]
+        for figure in find_figures(written[part]):
+            assert figure in table, (part, figure)
+
+
+def find_figures(content):
+    """The figures as they were printed, or the seconds with the digits that the tables have."""
+    if isinstance(content, dict) and "figure" in content:
+        return [content["figure"]]
+    if isinstance(content, dict) and "peak" in content:
+        return [f"{content['seconds']:.1f} s, {content['peak'] / 1e9:.1f} GB"]
+    if isinstance(content, float):
+        return [f"{content:.2f} s"]
+    values = content.values() if isinstance(content, dict) else content or []
+    return [figure for value in values for figure in find_figures(value)]

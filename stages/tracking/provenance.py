@@ -4,16 +4,20 @@ import getpass
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file, read_yaml, stage_of
-from stages.shared.params import Data, read_section
+from stages.shared.params import PARAMS, Data, read_section
 
 
 def describe_origin(name: str) -> dict[str, str]:
     """DVC stage, experiment, revision, and the md5s of the data that a run reads."""
     raw = Path(read_section(Data).path)
-    commit = os.environ.get("DVC_EXP_BASELINE_REV") or ask_git("rev-parse", "HEAD")
+    commit = find_baseline()
     outputs = [":!metrics", ":!dvc.lock"]  # DVC rewrites these while a stage runs
     return {
         "dvc.stage": stage_of(name),
@@ -29,6 +33,44 @@ def describe_origin(name: str) -> dict[str, str]:
         f"dvc.md5.{raw.as_posix()}": hash_file(raw),
         f"dvc.md5.{PREPARED.as_posix()}": hash_folder(PREPARED),
     }
+
+
+def describe_result(run_id: str) -> str:
+    """What a run's page says first: the experiment, the parameters that it changed, and the way to the files."""
+    commit = find_baseline()
+    committed = read_committed(commit)
+    changes = [
+        f"`{key}` {committed.get(key)} → {value}"
+        for key, value in flatten(read_yaml(PARAMS)).items()
+        if committed.get(key) != value
+    ]
+    experiment = os.environ.get("DVC_EXP_NAME")
+    lines = [
+        f"Experiment `{experiment}`." if experiment else "",
+        f"Changed since commit {commit[:7]}: {', '.join(changes)}." if changes and committed else "",
+        f"Its files: `python -m stages.history show {run_id}`.",
+    ]
+    return "\n\n".join(filter(None, lines))
+
+
+def read_committed(commit: str) -> dict[str, Any]:
+    """The settings of a commit, flat; none if it has no settings file that can be read."""
+    with suppress(yaml.YAMLError, AttributeError):
+        return flatten(yaml.safe_load(ask_git("show", f"{commit}:./{PARAMS}") or "{}"))
+    return {}
+
+
+def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{section.key: value} of a settings file."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def find_baseline() -> str:
+    """The commit that a result starts from; MLflow alone would log the parent of an experiment's."""
+    return os.environ.get("DVC_EXP_BASELINE_REV") or ask_git("rev-parse", "HEAD")
 
 
 def find_user() -> str:

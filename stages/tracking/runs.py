@@ -22,7 +22,7 @@ from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, Fit, Mlflow, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import has_model, log_model, make_schema
-from stages.tracking.provenance import describe_origin, hash_outputs
+from stages.tracking.provenance import describe_origin, describe_result, hash_outputs
 from stages.tracking.store import show_uri
 
 CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
@@ -70,6 +70,7 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
     about = read_description(name)
     numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
     curve = read_scores_file(name, "learning").itertuples()
+    tags = hash_outputs(name) | {"mlflow.note.content": describe_result(run_id)}
     client.log_batch(
         run_id,
         metrics=[
@@ -77,7 +78,7 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
             *(Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve),
         ],
         params=[Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()],
-        tags=[RunTag(key, value) for key, value in hash_outputs(name).items()],
+        tags=[RunTag(key, value) for key, value in tags.items()],
     )
     client.log_inputs(run_id, [describe_dataset(about["columns"])])
     client.set_terminated(run_id, "FINISHED")
