@@ -101,5 +101,5 @@ def test_plots_page_draws_five_charts_without_an_error(page, whole_project, tmp_
     assert len(drawn) == 5
     assert min(drawn) >= 6  # two lines for each of three boosters, and more marks elsewhere
     titles = charts.evaluate_all("charts => charts.map(chart => chart.textContent)")
-    for title in ("Test RMSE with 95 % intervals", "Predicted and actual price", "Residuals", "Learning curves"):
+    for title in ("Test RMSE with 95 % intervals", "Predicted and actual", "Residuals", "Learning curves"):
         assert any(title in text for text in titles)

@@ -28,7 +28,12 @@ REFUSED = {
 }
 USER = "MLFLOW_TRACKING_USERNAME"
 Result = TypeVar("Result")
-LIBRARIES = ("sqlalchemy", "alembic", "google.protobuf")  # whose exceptions have no base that is imported anyway
+LIBRARIES = (
+    "sqlalchemy",
+    "alembic",
+    "google.protobuf",
+    "botocore",
+)  # whose exceptions have no base that is imported anyway
 
 
 def connect(experiment: str | None = None) -> str:

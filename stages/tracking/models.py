@@ -18,7 +18,7 @@ from stages.model.results import load_object, name_types, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
 from stages.table.columns import name_target
-from stages.tracking.connection import first_line
+from stages.tracking.connection import first_line, is_store_error
 from stages.tracking.store import show_uri
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ def fetch_model(uri: str) -> Path:
     """The folder of a logged model, brought here if need be. Raises InputError if there is none."""
     try:
         return Path(mlflow.artifacts.download_artifacts(uri))
-    except (MlflowException, *DAMAGED) as error:  # a wrong address ends in many ways
+    except Exception as error:  # a wrong address ends in many ways
+        if not (is_store_error(error) or isinstance(error, DAMAGED)):
+            raise
         raise InputError(f"{uri}: no such model in {show_uri()}: {first_line(error)[:200]}") from None
 
 

@@ -1,6 +1,7 @@
 """Clones that share nothing but a server, at the same time."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -23,7 +24,9 @@ def test_four_clones_that_share_an_empty_server_all_find_it(server, tmp_path):
     pipe, clones = subprocess.PIPE, []
     for number in range(4):
         root = tmp_path / f"clone{number}"
-        root.mkdir()
+        for name in ("params.yaml", "data/dictionary.yaml"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
         own = {**environment, "DVC_ROOT": str(root)}
         clones.append(
             subprocess.Popen([sys.executable, "-c", code], cwd=root, env=own, stdout=pipe, stderr=pipe, text=True)
