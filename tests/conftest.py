@@ -59,7 +59,7 @@ class Project:
     def __init__(self, root: Path, store: str | None = None) -> None:
         self.root = root
         self.printed = ""  # by the run that a fixture made
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_")) and k != "CI"}
         bin_folder = str(Path(sys.executable).parent)
         self.env = {**clean, "PATH": f"{bin_folder}{os.pathsep}{clean['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self.env |= {"DVC_NO_ANALYTICS": "1"} | ({"MLFLOW_TRACKING_URI": store} if store else {})
