@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
-from tests.server import Server
+from tests.server import PATIENCE, Server
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,7 +71,7 @@ class Project:
         self.env = {**clean, "PATH": f"{bin_folder}{os.pathsep}{clean['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self.env |= {"DVC_NO_ANALYTICS": "1"} | ({"MLFLOW_TRACKING_URI": store} if store else {})
 
-    def run(self, *args: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, check: bool = True, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a command in the project; with check, a failure shows what it printed."""
         done = subprocess.run(
             args, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
@@ -204,9 +204,11 @@ def clone(origin, tmp_path):
 def server(tmp_path):
     """MLflow as a server, with nothing in it."""
     server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def find_runs(project, status="FINISHED"):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import clone_project, find_runs, find_versions, production_of
+from tests.server import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -107,8 +108,8 @@ def test_queue_is_the_first_use_of_mlflow_and_loses_no_run(clone):
     assert sorted(trained) == ["5.0", "6.0"]
 
 
-def wait_for(condition, project, seconds=240):
-    deadline = time.monotonic() + seconds
+def wait_for(condition, project):
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, project.run("dvc", "queue", "status").stdout
         assert "Failed" not in project.run("dvc", "queue", "status").stdout
