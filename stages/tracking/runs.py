@@ -23,10 +23,13 @@ from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, Fit, Mlflow, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import has_model, log_model, make_schema
-from stages.tracking.provenance import describe_origin, describe_result, hash_outputs
+from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
 
 CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
+DATA_MD5 = "dvc.data_md5"  # of all that a result was made from
+PROVENANCE = "provenance.json"  # the same md5 by md5, and more
+FIRST = ("test_r2", "test_rmse", "test_mae", "cv_rmsle")  # of the metrics, as MLflow lists them
 
 
 @contextmanager
@@ -69,19 +72,23 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
     """
     client, now = mlflow.MlflowClient(), int(time.time() * 1000)
     about = read_description(name)
-    numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
+    scores, provenance = read_json(metrics_file(name)), describe_provenance(name)
+    numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)} | (timings or {})
+    first = {key: numbers.pop(key) for key in FIRST if key in numbers}
     curve = read_scores_file(name, "learning").itertuples()
-    tags = hash_outputs(name) | {"mlflow.note.content": describe_result(run_id)}
+    tags = {**hash_outputs(name), DATA_MD5: hash_data(provenance["inputs"])}
+    note = describe_result(name, scores)
     client.log_batch(
         run_id,
         metrics=[
-            *(Metric(key, value, now, 0) for key, value in numbers.items()),
+            *(Metric(key, value, now, 0) for key, value in (first | numbers).items()),
             *(Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve),
         ],
         params=[Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
+        tags=[RunTag(key, value) for key, value in (tags | {"mlflow.note.content": note}).items()],
     )
-    client.log_inputs(run_id, [describe_dataset(about["columns"])])
+    client.log_dict(run_id, provenance, PROVENANCE)
+    client.log_inputs(run_id, [describe_dataset(about["columns"], provenance["inputs"])])
     client.set_terminated(run_id, "FINISHED")
 
 
@@ -91,11 +98,11 @@ def describe_params(title: str, settings: dict[str, str]) -> dict[str, Any]:
     return {"model_name": title, **settings, **{f"fit.{key}": value for key, value in shared.items()}}
 
 
-def describe_dataset(columns: dict[str, str]) -> DatasetInput:
+def describe_dataset(columns: dict[str, str], md5s: dict[str, str]) -> DatasetInput:
     """The raw table by its md5, as what the run was trained on."""
     raw = read_section(Data).path
     schema = json.dumps({"mlflow_colspec": make_schema(columns).to_dict()})
-    dataset = Dataset(Path(raw).name, hash_file(raw), "local", json.dumps({"uri": raw}), schema=schema)
+    dataset = Dataset(Path(raw).name, md5s[raw], "local", json.dumps({"uri": raw}), schema=schema)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
@@ -132,6 +139,14 @@ def rebuild_run(name: str, title: str, aside: Executor) -> Run:
     log_results(run_id, name, title)
     log_model(mlflow.get_run(run_id), name, title, aside)
     return mlflow.get_run(run_id)
+
+
+def read_provenance(run: Run) -> dict[str, Any]:
+    """What a run was made from; nothing if its file is lost, or if it was logged before there was one."""
+    try:
+        return mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{PROVENANCE}")
+    except (MlflowException, OSError):
+        return {}
 
 
 def has_run(run_id: str) -> bool:
