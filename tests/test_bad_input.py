@@ -25,6 +25,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from stages.model import training
 from stages.model.catalogue import MODELS
 from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import draw_folds
@@ -120,8 +121,9 @@ def run(module, *arguments):
     """A command in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [module, *arguments])
-        for stage in ("train", "blend", "model.training"):
+        for stage in ("train", "blend", "register", "model.training"):
             patch.setattr(f"stages.{stage}.start_aside", Here)
+        training.fit_model.cache_clear()
         importlib.import_module(f"stages.{module}").main()
 
 
@@ -701,9 +703,9 @@ def test_a_search_that_cannot_be_read(home, name):
     assert "optuna.db" in refuse(lambda: run("tune", "ridge", "--trials", "1"))
 
 
-def test_more_folds_than_rows(params):
+def test_more_folds_than_rows(params, tmp_path):
     fit = Fit(**{**params["fit"], "cv_folds": 20})
-    refuse(lambda: list(draw_folds(10, fit)))
+    refuse(lambda: list(draw_folds(10, fit)), tmp_path)
 
 
 @pytest.fixture

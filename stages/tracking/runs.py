@@ -7,6 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -121,22 +122,22 @@ def find_run(name: str) -> Run | None:
     return next((run for run in found if has_model(run)), found[0] if found else None)
 
 
-def mirror_run(name: str, title: str) -> tuple[Run, bool]:
+def mirror_run(name: str, title: str, aside: Executor) -> tuple[Run, bool]:
     """The finished run of a current result, with its model, and whether it had to be written from DVC's files."""
     run = find_run(name)
     if run and has_model(run):
         return run, False
     if run and "dvc.model_id" not in run.data.tags:  # train's own, whose model waits for this moment
-        log_model(run, name, title)
+        log_model(run, name, title, aside)
         return mlflow.get_run(run.info.run_id), False
-    return rebuild_run(name, title), True
+    return rebuild_run(name, title, aside), True
 
 
-def rebuild_run(name: str, title: str) -> Run:
+def rebuild_run(name: str, title: str, aside: Executor) -> Run:
     """A run written from the files in the workspace alone, for a result that MLflow does not have whole."""
     run_id = begin_run(name, title, rebuilt=True)
     log_results(run_id, name, title)
-    log_model(mlflow.get_run(run_id), name, title)
+    log_model(mlflow.get_run(run_id), name, title, aside)
     return mlflow.get_run(run_id)
 
 
