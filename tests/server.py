@@ -6,15 +6,38 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import requests
+
+PATIENCE = 1200  # seconds; only a hang takes them, also on a machine that is ten times slower
+
+
+def answers(url):
+    """Whether a server says that all is well."""
+    try:
+        return requests.get(url, timeout=10).ok
+    except (requests.ConnectionError, requests.Timeout):
+        return False
+
+
+def wait_until(ready, process, log=None):
+    """What `ready` returns as soon as it is something; fails at once if the process has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := ready()):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        said = log.read_text() if log else ""
+        assert process.poll() is None, f"ended with {process.poll()}: {said}"
+        assert time.monotonic() < deadline, said
+    return found
 
 
 class Server:
     """Its database and its artifacts lie in a folder."""
 
     def __init__(self, folder):
-        self.folder, self.log = folder, folder / "server.log"
+        self.folder, self.log, self.process = folder, folder / "server.log", None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -29,18 +52,9 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 120
-        while not self.answers():
-            assert time.monotonic() < deadline, self.log.read_text()
-            assert self.process.poll() is None, self.log.read_text()
-
-    def answers(self):
-        try:
-            return requests.get(f"{self.address}/health", timeout=2).ok
-        except (requests.ConnectionError, requests.Timeout):
-            return False
+        wait_until(lambda: answers(f"{self.address}/health"), self.process, self.log)
 
     def stop(self):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from stages.model.results import load_object, name_types, read_scores_file
+from stages.shared.aside import submit, wait_for
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
 from stages.table.columns import name_target
@@ -63,17 +65,20 @@ SERVED_WITH = ["mlflow", "numpy", "pandas", "scikit-learn", "skops"]
 BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
 
 
-def log_model(run: Run, name: str, title: str) -> None:
-    """Give a finished run its model, from DVC's file, and the picture of what it predicts; its end stays as it was."""
-    from stages.model.plots import draw_model
-
+def log_model(run: Run, name: str, title: str, aside: Executor) -> None:
+    """Give a finished run its model, from DVC's file, and the picture of what it predicts, which is drawn aside; its
+    end stays as it was.
+    """
     with reopen(run), tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "plots.png")
         predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
         pipeline = load_object(model_file(name))
-        draw_model(title, name_target(pipeline["encoder"].dictionary), predictions, features, picture)
+        target = name_target(pipeline["encoder"].dictionary)
+        drawn = submit(aside, "stages.model.picture.draw_model", title, target, predictions, features, picture)
+        model_id = log_pipeline(pipeline, "model")
+        wait_for(drawn)
         mlflow.log_artifact(str(picture))
-        mlflow.set_tag("dvc.model_id", log_pipeline(pipeline, "model"))
+        mlflow.set_tag("dvc.model_id", model_id)
 
 
 def log_champion(run: Run) -> str:

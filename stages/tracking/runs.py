@@ -7,6 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, Fit, Mlflow, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import has_model, log_model, make_schema
-from stages.tracking.provenance import describe_origin, describe_result, hash_outputs
+from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
 
 CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
+DATA_MD5 = "dvc.data_md5"  # of all that a result was made from
+PROVENANCE = "provenance.json"  # the same md5 by md5, and more
+FIRST = ("test_r2", "test_rmse", "test_mae", "cv_rmsle")  # of the metrics, as MLflow lists them
 
 
 @contextmanager
@@ -68,19 +72,23 @@ def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | 
     """
     client, now = mlflow.MlflowClient(), int(time.time() * 1000)
     about = read_description(name)
-    numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
+    scores, provenance = read_json(metrics_file(name)), describe_provenance(name)
+    numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)} | (timings or {})
+    first = {key: numbers.pop(key) for key in FIRST if key in numbers}
     curve = read_scores_file(name, "learning").itertuples()
-    tags = hash_outputs(name) | {"mlflow.note.content": describe_result(run_id)}
+    tags = {**hash_outputs(name), DATA_MD5: hash_data(provenance["inputs"])}
+    note = describe_result(name, scores)
     client.log_batch(
         run_id,
         metrics=[
-            *(Metric(key, value, now, 0) for key, value in numbers.items()),
+            *(Metric(key, value, now, 0) for key, value in (first | numbers).items()),
             *(Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve),
         ],
         params=[Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
+        tags=[RunTag(key, value) for key, value in (tags | {"mlflow.note.content": note}).items()],
     )
-    client.log_inputs(run_id, [describe_dataset(about["columns"])])
+    client.log_dict(run_id, provenance, PROVENANCE)
+    client.log_inputs(run_id, [describe_dataset(about["columns"], provenance["inputs"])])
     client.set_terminated(run_id, "FINISHED")
 
 
@@ -90,11 +98,11 @@ def describe_params(title: str, settings: dict[str, str]) -> dict[str, Any]:
     return {"model_name": title, **settings, **{f"fit.{key}": value for key, value in shared.items()}}
 
 
-def describe_dataset(columns: dict[str, str]) -> DatasetInput:
+def describe_dataset(columns: dict[str, str], md5s: dict[str, str]) -> DatasetInput:
     """The raw table by its md5, as what the run was trained on."""
     raw = read_section(Data).path
     schema = json.dumps({"mlflow_colspec": make_schema(columns).to_dict()})
-    dataset = Dataset(Path(raw).name, hash_file(raw), "local", json.dumps({"uri": raw}), schema=schema)
+    dataset = Dataset(Path(raw).name, md5s[raw], "local", json.dumps({"uri": raw}), schema=schema)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
@@ -114,23 +122,31 @@ def find_run(name: str) -> Run | None:
     return next((run for run in found if has_model(run)), found[0] if found else None)
 
 
-def mirror_run(name: str, title: str) -> tuple[Run, bool]:
+def mirror_run(name: str, title: str, aside: Executor) -> tuple[Run, bool]:
     """The finished run of a current result, with its model, and whether it had to be written from DVC's files."""
     run = find_run(name)
     if run and has_model(run):
         return run, False
     if run and "dvc.model_id" not in run.data.tags:  # train's own, whose model waits for this moment
-        log_model(run, name, title)
+        log_model(run, name, title, aside)
         return mlflow.get_run(run.info.run_id), False
-    return rebuild_run(name, title), True
+    return rebuild_run(name, title, aside), True
 
 
-def rebuild_run(name: str, title: str) -> Run:
+def rebuild_run(name: str, title: str, aside: Executor) -> Run:
     """A run written from the files in the workspace alone, for a result that MLflow does not have whole."""
     run_id = begin_run(name, title, rebuilt=True)
     log_results(run_id, name, title)
-    log_model(mlflow.get_run(run_id), name, title)
+    log_model(mlflow.get_run(run_id), name, title, aside)
     return mlflow.get_run(run_id)
+
+
+def read_provenance(run: Run) -> dict[str, Any]:
+    """What a run was made from; nothing if its file is lost, or if it was logged before there was one."""
+    try:
+        return mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{PROVENANCE}")
+    except (MlflowException, OSError):
+        return {}
 
 
 def has_run(run_id: str) -> bool:
