@@ -114,13 +114,13 @@ def roll_back(number: str | None) -> None:
     Raises InputError if there is no such version.
     """
     with hold_registry():
-        production = registry.settle_production()
+        production, versions = registry.settle_production(registry.list_versions())
         if production is None:
             raise InputError("nothing is in Production, so there is nothing to roll back")
-        target = find_target(registry.list_versions(), production, number)
+        target = find_target(versions, production, number)
         registry.reject(production, f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z, for version {target.version}")
         registry.promote(target, f"Rolled back by hand from version {production.version}.")
-        registry.settle_production()
+        registry.settle_production(registry.list_versions())
     print(f"{registry.name_model()}: version {target.version} → Production, in place of {production.version}.")
     print(f"Version {production.version} stays out until `python -m stages.history rollback {production.version}`.")
 

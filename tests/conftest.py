@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 SHARING = {
     "test_pipeline": "whole",
     "test_browser": "whole",
+    "test_requests": "whole",
     "test_predict": "finished",
     "test_serving": "finished",
     "test_trust": "finished",

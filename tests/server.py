@@ -1,6 +1,7 @@
 """A real `mlflow server` on a free port of this machine, which a test can stop and start again."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,17 @@ class Server:
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         wait_until(lambda: answers(f"{self.address}/health"), self.process, self.log)
+
+    def watch(self, act):
+        """The requests that it gets while something is done: (method, path)."""
+        before = len(self.log.read_text())
+        act()
+        mark = f"mark={before}"
+        requests.get(f"{self.address}/health?{mark}", timeout=60)
+        deadline = time.monotonic() + 60
+        while mark not in (logged := self.log.read_text()[before:]):  # its log follows its answers
+            assert time.monotonic() < deadline, logged
+        return re.findall(r'"([A-Z]+) (/[^ ?]*)', logged.partition(mark)[0])[:-1]
 
     def stop(self):
         if self.process and self.process.poll() is None:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
@@ -179,35 +179,44 @@ def is_half_made(connection: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def explain_store_errors() -> Iterator[None]:
-    """What the store cannot do, as an InputError that names the store."""
+def handle_store_errors(handle: Callable[[Exception], None], *others: type[Exception]) -> Iterator[None]:
+    """Hand over what the store cannot do, and other errors that are named; the rest goes on."""
     try:
         yield
-    except InputError:
-        raise
     except Exception as error:
-        if not is_store_error(error):
+        if not (is_store_error(error) or isinstance(error, others)):
             raise
+        handle(error)
+
+
+@contextmanager
+def explain_store_errors() -> Iterator[None]:
+    """What the store cannot do, as an InputError that names the store."""
+
+    def explain(error: Exception) -> NoReturn:
         if why := REFUSED.get(getattr(error, "error_code", "")):
             raise InputError(
                 f"MLflow at {show_uri()} refuses {os.environ.get(USER, 'a user without a name')}: {why}"
             ) from None
         raise InputError(f"MLflow at {show_uri()} does not answer as it should: {first_line(error)}") from None
 
+    with handle_store_errors(explain):
+        yield
+
 
 @contextmanager
 def warn_of_lost_store(name: str) -> Iterator[None]:
     """A store that stops answering costs a stage nothing: a warning in place of an error."""
-    try:
-        yield
-    except Exception as error:
-        if not is_store_error(error):
-            raise
+
+    def warn(error: Exception) -> None:
         print(
             f"warning: MLflow at {show_uri()} stopped answering ({first_line(error)}); "
             f"{name} is safe in DVC, and register will log its run",
             file=sys.stderr,
         )
+
+    with handle_store_errors(warn):
+        yield
 
 
 def is_store_error(error: Exception) -> bool:
