@@ -23,7 +23,6 @@ from stages.tracking.connection import first_line, handle_store_errors
 from stages.tracking.store import find_database, show_uri
 
 if TYPE_CHECKING:
-    from mlflow.models import Model
     from mlflow.types import Schema
     from sklearn.pipeline import Pipeline
 
