@@ -20,8 +20,9 @@ from benchmarks.latency import measure_latency
 from benchmarks.measure import Line, Usage, format_table
 from benchmarks.pipeline import measure_pipeline
 from benchmarks.scale import format_scale, measure_scale
+from benchmarks.tables import TABLES, format_tables, measure_tables
 
-PARTS = ("pipeline", "phases", "latency", "scale")
+PARTS = ("pipeline", "phases", "latency", "scale", "tables")
 FACTORS = [1, 10, 100, 1000]
 RESULTS = Path("benchmarks")
 
@@ -52,6 +53,9 @@ def measure(part: str, repeats: int, factors: list[int]) -> tuple[str, Any]:
     if part == "scale":
         taken = measure_scale(factors)
         return format_scale(taken, 1460), taken
+    if part == "tables":
+        measured = measure_tables(list(TABLES))
+        return format_tables(measured), measured
     if part == "phases":
         phases = measure_phases(repeats)
         return format_phases(phases), phases

@@ -341,6 +341,9 @@ def find_figures(content):
         return [content["figure"]]
     if isinstance(content, dict) and "peak" in content:
         return [f"{content['seconds']:.1f} s, {content['peak'] / 1e9:.1f} GB"]
+    if isinstance(content, dict) and "defaults" in content:
+        shown = [*content["defaults"].values(), max(content["ours"].values()), content["ours"]["blend"]]
+        return [f"{content['rows']:,}", *(f"{r2:.4f}" for r2 in shown)]
     if isinstance(content, float):
         return [f"{content:.2f} s"]
     values = content.values() if isinstance(content, dict) else content or []
