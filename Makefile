@@ -7,6 +7,7 @@ PRODUCTION = models:/$(MODEL)/Production
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
+export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR = false
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 .DEFAULT_GOAL := help
