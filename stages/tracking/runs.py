@@ -46,7 +46,7 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
         yield log
     except BaseException:
         with suppress(MlflowException, OSError):
-            mlflow.MlflowClient().set_terminated(run.info.run_id, "FAILED")
+            within_limit(lambda: mlflow.MlflowClient().set_terminated(run.info.run_id, "FAILED"))
         raise
 
 
