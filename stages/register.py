@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.shared.aside import start_aside, submit
 from stages.shared.cli import make_parser, run_command
 from stages.shared.files import CARD, CHAMPION, metrics_file, read_json, read_yaml, require_file
 from stages.tracking import store
@@ -33,6 +34,8 @@ def read_champion() -> "Scores":
 
 def register() -> list[str]:
     """Mirror and promote, and print the leaderboard; returns the files that MLflow keeps of the models here."""
+    aside = start_aside()  # what draws is imported there and MLflow here, at the same time
+    submit(aside, "importlib.import_module", "stages.model.picture")
     from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
     from stages.registry.lease import hold_registry
@@ -51,7 +54,7 @@ def register() -> list[str]:
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
         found, runs = within_limit(partial(find_runs, experiment_id, scores)), {}
         for name in scores:
-            mirror = partial(mirror_run, experiment_id, name, scores[name]["model"], found.get(name))
+            mirror = partial(mirror_run, experiment_id, name, scores[name]["model"], found.get(name), aside)
             runs[name], rebuilt = within_limit(mirror, MANY)
             if rebuilt:
                 print(f"register: {scores[name]['model']} was not in MLflow; logged from DVC's files")

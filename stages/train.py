@@ -11,11 +11,12 @@ from stages.shared.cli import make_parser, run_command
 
 def train(name: str) -> None:
     model, aside = require_model(name), start_aside()  # what fits is imported there and MLflow here, at the same time
-    checked = submit(aside, "stages.model.training.check_model", name)
+    checked, fitted = (submit(aside, f"stages.model.training.{step}", name) for step in ("check_model", "begin_fit"))
     from stages.tracking.runs import open_run
 
     wait_for(checked)
     with open_run(name, model.title) as log_results:
+        wait_for(fitted)
         log_results(wait_for(submit(aside, "stages.model.training.train_model", name)))
 
 

@@ -156,7 +156,8 @@ def tune(name: str, trials: int, repeats: int) -> None:
             f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
-        experiment_id = connect(f"{read_section(Mlflow).experiment}-Tuning")  # the main one holds what DVC holds
+        tuning = f"{read_section(Mlflow).experiment}-Tuning"  # the main one holds what DVC holds
+        experiment_id = connect(tuning, "One run for each `python -m stages.tune`, and below it one for each trial.")
         objective = partial(try_section, name=name, section=section, score_section=score)
         with explain_store_errors():
             mlflow.set_experiment(experiment_id=experiment_id)

@@ -12,6 +12,28 @@ from contextlib import suppress
 
 import requests
 
+PATIENCE = 1200  # seconds; only a hang takes them, also on a machine that is ten times slower
+
+
+def answers(url):
+    """Whether a server says that all is well."""
+    try:
+        return requests.get(url, timeout=10).ok
+    except (requests.ConnectionError, requests.Timeout):
+        return False
+
+
+def wait_until(ready, process, log=None):
+    """What `ready` returns as soon as it is something; fails at once if the process has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := ready()):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        said = log.read_text() if log else ""
+        assert process.poll() is None, f"ended with {process.poll()}: {said}"
+        assert time.monotonic() < deadline, said
+    return found
+
 
 class Drip:
     """A proxy before a server, which answers byte by byte, too slowly to end, once it was asked so often for a mark."""
@@ -69,7 +91,7 @@ class Server:
     """Its database and its artifacts lie in a folder."""
 
     def __init__(self, folder):
-        self.folder, self.log = folder, folder / "server.log"
+        self.folder, self.log, self.process = folder, folder / "server.log", None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -84,16 +106,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 120
-        while not self.answers():
-            assert time.monotonic() < deadline, self.log.read_text()
-            assert self.process.poll() is None, self.log.read_text()
-
-    def answers(self):
-        try:
-            return requests.get(f"{self.address}/health", timeout=2).ok
-        except (requests.ConnectionError, requests.Timeout):
-            return False
+        wait_until(lambda: answers(f"{self.address}/health"), self.process, self.log)
 
     def watch(self, act):
         """The requests that it gets while something is done: (method, path)."""
@@ -107,6 +120,6 @@ class Server:
         return re.findall(r'"([A-Z]+) (/[^ ?]*)', logged.partition(mark)[0])[:-1]
 
     def stop(self):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

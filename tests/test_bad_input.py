@@ -25,6 +25,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from stages.model import training
 from stages.model.catalogue import MODELS
 from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import draw_folds
@@ -38,6 +39,7 @@ from stages.tracking import connection, store
 from tests import bad_inputs as bad
 from tests.conftest import ROOT
 from tests.rest import serving
+from tests.server import PATIENCE
 
 SECONDS = 30  # that any refusal may take, also on a slow machine
 STORE = ["mlflow.db"]  # shows the run that failed
@@ -120,8 +122,9 @@ def run(module, *arguments):
     """A command in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [module, *arguments])
-        for stage in ("train", "blend", "model.training"):
+        for stage in ("train", "blend", "register", "model.training"):
             patch.setattr(f"stages.{stage}.start_aside", Here)
+        training.fit_model.cache_clear()
         importlib.import_module(f"stages.{module}").main()
 
 
@@ -701,9 +704,9 @@ def test_a_search_that_cannot_be_read(home, name):
     assert "optuna.db" in refuse(lambda: run("tune", "ridge", "--trials", "1"))
 
 
-def test_more_folds_than_rows(params):
+def test_more_folds_than_rows(params, tmp_path):
     fit = Fit(**{**params["fit"], "cv_folds": 20})
-    refuse(lambda: list(draw_folds(10, fit)))
+    refuse(lambda: list(draw_folds(10, fit)), tmp_path)
 
 
 @pytest.fixture
@@ -797,6 +800,6 @@ def test_four_clones_that_share_an_empty_store_all_find_it(place):
         line = [sys.executable, "-c", code]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         clones.append(subprocess.Popen(line, cwd=root, env={**environment, "DVC_ROOT": str(root)}, **pipes))
-    said = [clone.communicate(timeout=120) for clone in clones]
+    said = [clone.communicate(timeout=PATIENCE) for clone in clones]
     assert [clone.returncode for clone in clones] == [0] * 4, said
     assert len({out for out, _ in said}) == 1

@@ -312,6 +312,9 @@ def test_readmes_leaderboard_and_lead_are_those_of_the_metrics():
     assert re.findall(r"^ *\d+  (.+?)  +(\S+) +(\S+) +(\S+)  +(\S+ – \S+)  +(\S+)", text, re.MULTILINE) == lines
     leads = re.findall(r"(\d+) ?% of (?:the bootstrap )?resamples", text)
     assert set(leads) == {f"{100 * champion['win_rate']:.0f}"}
+    first_screen = " ".join(text.partition("## Run it")[0].split())
+    figures = f"an R² of {champion['test_r2']:.4f} and a median error of {champion['test_mdape']:.1f} %."
+    assert f"On {champion['n_test']} houses that no model has seen, the best has {figures}" in first_screen
 
 
 def test_metrics_before_readmes_experiment_are_those_of_the_metrics():
@@ -322,11 +325,11 @@ def test_metrics_before_readmes_experiment_are_those_of_the_metrics():
 
 
 def test_the_figures_of_the_results_are_those_that_the_bench_wrote():
-    from benchmarks.bench import PARTS
+    from benchmarks.bench import APART, PARTS
 
     written = json.loads(read_document("benchmarks/results.json"))
     text = read_document("benchmarks/RESULTS.md")
-    for part in set(PARTS) & set(written):
+    for part in {*PARTS, APART} & set(written):
         table = text.partition(f"<!-- {part} -->\n")[2].partition("<!-- end -->")[0]
         for figure in find_figures(written[part]):
             assert figure in table, (part, figure)

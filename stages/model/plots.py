@@ -1,7 +1,6 @@
-"""What a fitted model shows of itself, as tables for `dvc plots` and as one picture for MLflow."""
+"""What a fitted model shows of itself, as tables for `dvc plots`."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,26 +57,3 @@ def predict_in_steps(regressor: BaseEstimator, X: np.ndarray) -> Iterator[tuple[
         yield from ((trees, predicted) for trees, predicted in staged if trees in steps)
     else:
         yield from ((trees, regressor.predict(X, **option(trees))) for trees in steps)
-
-
-def draw_model(title: str, target: str, predictions: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
-    """Predicted and actual values, residuals and features of one model as one PNG. target: what they are, in words."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
-
-    figure = Figure(figsize=(16, 5))
-    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.12, wspace=0.3)
-    figure.suptitle(f"{title}: {target}, {len(predictions)} test rows")
-    fit, residuals, bars = figure.subplots(1, 3)
-    fit.scatter(predictions["actual"], predictions["predicted"], s=10, alpha=0.6)
-    fit.axline((0, 0), slope=1, color="gray", linewidth=1)
-    fit.set(title="Predicted and actual", xlabel="actual", ylabel="predicted")
-    residuals.scatter(predictions["predicted"], predictions["residual"], s=10, alpha=0.6)
-    residuals.axhline(0, color="gray", linewidth=1)
-    residuals.set(title="Residuals", xlabel="predicted", ylabel="actual - predicted")
-    for axis in (fit.xaxis, fit.yaxis, residuals.xaxis, residuals.yaxis):
-        axis.set_major_formatter(EngFormatter(sep=""))
-    bars.barh(features["feature"][::-1], features["weight"][::-1])
-    bars.tick_params(axis="y", labelsize=8)
-    bars.set(title=f"The {len(features)} features that weigh most", xlabel="coefficient, or share of importance")
-    figure.savefig(path, dpi=80)

@@ -1,8 +1,11 @@
 """One model of params.yaml on the prepared tables: its settings checked, then fitted, scored and cross-validated."""
 
 import time
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
@@ -16,6 +19,7 @@ from stages.model.estimators import (
     round_coefficients,
 )
 from stages.model.folds import cross_validate
+from stages.model.metrics import Scores
 from stages.model.plots import rank_features, trace_learning
 from stages.model.results import (
     PARTS,
@@ -35,6 +39,15 @@ from stages.shared.files import PREPARED
 from stages.shared.params import Fit, read_mapping, read_section
 
 
+class Trained(NamedTuple):
+    """A fitted pipeline, its scores, the tables behind them, and timings in seconds."""
+
+    pipeline: Pipeline
+    scores: Scores
+    tables: dict[str, pd.DataFrame]
+    timings: dict[str, float]
+
+
 def build_model(name: str) -> BaseEstimator:
     """The unfitted estimator of a model. Raises InputError for whatever its section of params.yaml has wrong."""
     fit, model = read_section(Fit), require_model(name)
@@ -46,10 +59,12 @@ def check_model(name: str) -> None:
     build_model(name)
 
 
-def train_model(name: str) -> dict[str, float]:
-    """Fit a model on the training rows, beside its cross-validation, score it and write its files.
+@lru_cache(1)
+def fit_model(name: str) -> Trained:
+    """Fit a model on the training rows, beside its cross-validation, and score it. Kept, so that the fit can begin
+    before anything may be written.
 
-    Returns timings in seconds. Raises InputError if it predicts nothing finite, or no better than the median.
+    Raises InputError if it predicts nothing finite.
     """
     fit, title, estimator, target = read_section(Fit), require_model(name).title, build_model(name), read_targets()
     encoder, folds = load_object(PREPARED / "encoder.joblib"), None
@@ -81,6 +96,19 @@ def train_model(name: str) -> dict[str, float]:
             scores |= validation.scores
             tables["learning"] = validation.learning
             tables["out_of_fold"] = tabulate_predictions("train", validation.predicted)
-        write_results(name, pipeline, scores, tables)
-        print(f"{describe_scores(f'train@{name}', scores)}; fitted in {seconds:.2f} s", flush=True)
-        return {"fit_seconds": seconds, "predict_seconds_per_row": time_pipeline(pipeline)}
+        timings = {"fit_seconds": seconds, "predict_seconds_per_row": time_pipeline(pipeline)}
+    return Trained(pipeline, scores, tables, timings)
+
+
+def begin_fit(name: str) -> None:
+    """Begin `fit_model`, and leave what it returns where it was fitted."""
+    fit_model(name)
+
+
+def train_model(name: str) -> dict[str, float]:
+    """Fit a model and write its files; returns timings in seconds. Raises InputError as `fit_model` does."""
+    trained = fit_model(name)
+    write_results(name, trained.pipeline, trained.scores, trained.tables)
+    described = describe_scores(f"train@{name}", trained.scores)
+    print(f"{described}; fitted in {trained.timings['fit_seconds']:.2f} s", flush=True)
+    return trained.timings

@@ -19,7 +19,7 @@ from stages.shared.files import DAMAGED, hash_file, model_file
 from stages.shared.params import Register, runs_in_ci
 from stages.tracking.connection import first_line
 from stages.tracking.models import fetch_model, fetch_pipeline, hash_model, load_pipeline, log_champion
-from stages.tracking.provenance import describe_table
+from stages.tracking.provenance import describe_table, describe_way_back
 from stages.tracking.store import find_database
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tu
     if problem:
         raise InputError(f"{path} can't be used as MLflow stores it: {problem}")
     tags = {registry.SERVED: hash_file(path), registry.FILES: hash_model(folder)}
-    version = registry.add_version(run, model_id, summarize(report), tags)
+    version = registry.add_version(run, model_id, f"{summarize(report)}\n\n{describe_way_back('champion')}", tags)
     return version, [*done, f"added version {version.version} ({run.info.run_name})"]
 
 

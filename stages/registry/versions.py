@@ -26,6 +26,11 @@ ROLLED_BACK = "rolled_back"  # when and why it was taken out of Production by ha
 JUDGED = "dvc.judged_model_id"  # the logged model whose figures stand beside the version
 SERVED = "dvc.model_md5"  # of the bytes that serve: models/champion as DVC has it
 TABLE = "dvc.table"  # which table, by its contract
+ABOUT = (
+    f"The version in {PRODUCTION}, alias `{CHAMPION_ALIAS}`, serves; `{CHALLENGER_ALIAS}` is the best that waits and "
+    "would pass the gate. `python -m stages.history list` prints every promotion, and why."
+)
+ORIGIN = ("dvc.stage", "dvc.data_md5", "dvc.exp_name")  # of the run's tags, those that its version has too
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"  # sorts as text
 FILES = "dvc.files_md5"  # of all files of the logged model, as they were when it got its version
 
@@ -80,7 +85,8 @@ def ensure_model() -> None:
     """The registered model, made if there is none, or by another clone a moment before."""
     try:
         mlflow.MlflowClient().create_registered_model(
-            name_model(), description=f"Models of {describe_table()}, from raw rows."
+            name_model(),
+            description=f"Models of {describe_table()}, from raw rows. {ABOUT}",
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -88,15 +94,15 @@ def ensure_model() -> None:
 
 
 def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> ModelVersion:
-    """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
+    """A new version of the registered model from a run's logged model, with what it is found by as tags."""
     ensure_model()
-    origin = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
+    origin = {key: run.data.tags[key] for key in ORIGIN if key in run.data.tags}
     origin |= {JUDGED: run.data.tags["dvc.model_id"], "dvc.judged_md5": run.data.tags["dvc.model_md5"]}
     return mlflow.MlflowClient().create_model_version(
         name_model(),
         f"models:/{model_id}",
         run.info.run_id,
-        tags=origin | {"dvc.model_id": model_id} | tags,
+        tags=origin | {TABLE: describe_table(), "dvc.model_id": model_id} | tags,
         description=summary,
         model_id=model_id,
     )

@@ -26,6 +26,10 @@ REFUSED = {
     "UNAUTHENTICATED": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "PERMISSION_DENIED": "this user may not do that; EDIT on the experiment and the registered model is needed",
 }
+RESULTS = (
+    "One run for each result of `dvc repro` and `dvc exp run`, found by the md5s of DVC's files, and written again "
+    "from them if it is lost. `python -m stages.leaderboard --all` prints them all, the best first."
+)
 USER = "MLFLOW_TRACKING_USERNAME"
 Result = TypeVar("Result")
 LIBRARIES = (
@@ -36,7 +40,7 @@ LIBRARIES = (
 )  # whose exceptions have no base that is imported anyway
 
 
-def connect(experiment: str | None = None) -> str:
+def connect(experiment: str | None = None, about: str = RESULTS) -> str:
     """Point MLflow at the project's store, with an experiment in it, the table's own if none is named; returns its id.
 
     The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
@@ -49,11 +53,14 @@ def connect(experiment: str | None = None) -> str:
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
         if database:
             check_database(database)
-        return within_limit(lambda: find_experiment(experiment))
+        return within_limit(lambda: find_experiment(experiment, about))
 
 
-def find_experiment(name: str) -> str:
-    """The id of an experiment, which is made if there is none, or by another clone a moment before."""
+def find_experiment(name: str, about: str) -> str:
+    """The id of an experiment, which is made if there is none, or by another clone a moment before.
+
+    about: what its page then says.
+    """
     for _ in range(3):
         found = mlflow.get_experiment_by_name(name)
         if found and not found.experiment_id:
@@ -61,20 +68,20 @@ def find_experiment(name: str) -> str:
         if found and found.lifecycle_stage == "active":
             return found.experiment_id
         try:
-            return create_experiment(name)
+            return create_experiment(name, about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS" and not found:
                 raise
     raise InputError(f"MLflow at {show_uri()}: experiment {name} was deleted there; restore it, or delete it for good")
 
 
-def create_experiment(name: str) -> str:
+def create_experiment(name: str, about: str) -> str:
     """An experiment, marked so that MLflow's page opens on model training, not on language models."""
     database = find_database()
     return mlflow.create_experiment(
         name,
         artifact_location=(database.resolve().parent / "mlruns").as_uri() if database else None,
-        tags={"mlflow.experimentKind": "custom_model_development"},
+        tags={"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": about},
     )
 
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import warnings
+from concurrent.futures import Executor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, R
 from mlflow.exceptions import MlflowException
 
 from stages.model.results import load_object, name_types, read_scores_file
+from stages.shared.aside import submit, wait_for
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
 from stages.table.columns import name_target
@@ -64,29 +66,31 @@ SERVED_WITH = ["mlflow", "numpy", "pandas", "scikit-learn", "skops"]
 BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
 
 
-def log_model(run: Run, name: str, title: str) -> None:
-    """Give a finished run its model, from DVC's file, and the picture of what it predicts."""
-    from stages.model.plots import draw_model
-
+def log_model(run: Run, name: str, title: str, aside: Executor) -> None:
+    """Give a finished run its model, from DVC's file, and the picture of what it predicts, which is drawn aside."""
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "plots.png")
         predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
         pipeline = load_object(model_file(name))
-        draw_model(title, name_target(pipeline["encoder"].dictionary), predictions, features, picture)
+        target = name_target(pipeline["encoder"].dictionary)
+        drawn = submit(aside, "stages.model.picture.draw_model", title, target, predictions, features, picture)
+        model_id = log_pipeline(run, pipeline, "model")
+        wait_for(drawn)
         mlflow.MlflowClient().log_artifact(run.info.run_id, str(picture))
-    log_pipeline(run, pipeline, "model", "dvc.model_id")
+    log_figures(run, model_id, {"dvc.model_id": model_id})  # once all is there
 
 
 def log_champion(run: Run) -> str:
     """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
-    return log_pipeline(run, load_object(model_file("champion")), "champion")
+    model_id = log_pipeline(run, load_object(model_file("champion")), "champion")
+    log_figures(run, model_id, {})
+    return model_id
 
 
-def log_pipeline(run: Run, pipeline: "Pipeline", name: str, tag: str | None = None) -> str:
-    """A pipeline as a model of a run, with the run's parameters and metrics; returns the model's id.
+def log_pipeline(run: Run, pipeline: "Pipeline", name: str) -> str:
+    """A pipeline as a model of a run, with its parameters; returns the model's id.
 
-    tag: of the run, which names the model once it is whole. `mlflow.sklearn.log_model` does the same with a request
-    for each metric.
+    With `log_figures`, what `mlflow.sklearn.log_model` does with a request for each metric.
     """
     from mlflow.models import Model
 
@@ -97,16 +101,17 @@ def log_pipeline(run: Run, pipeline: "Pipeline", name: str, tag: str | None = No
         client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
-    client.log_batch(
-        run.info.run_id,
-        metrics=[
-            Metric(key, value, run.info.start_time, 0, model_id=model.model_id)
-            for key, value in run.data.metrics.items()
-            if not key.startswith(LEARNING)
-        ],
-        tags=[RunTag(tag, model.model_id)] if tag else [],
-    )
     return model.model_id
+
+
+def log_figures(run: Run, model_id: str, tags: dict[str, str]) -> None:
+    """A run's metrics as those of its model too, and tags of the run."""
+    metrics = [
+        Metric(key, value, run.info.start_time, 0, model_id=model_id)
+        for key, value in run.data.metrics.items()
+        if not key.startswith(LEARNING)
+    ]
+    mlflow.MlflowClient().log_batch(run.info.run_id, metrics, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:

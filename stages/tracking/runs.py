@@ -6,6 +6,7 @@ A run is written from the files that DVC owns, so it can be written again at any
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, Fit, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import LEARNING, find_stored, log_model, make_schema
-from stages.tracking.provenance import describe_origin, describe_result, hash_outputs
+from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
 
 CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
+DATA_MD5 = "dvc.data_md5"  # of all that a result was made from
+PROVENANCE = "provenance.json"  # the same md5 by md5, and more
+FIRST = ("test_r2", "test_rmse", "test_mae", "cv_rmsle")  # of the metrics, as MLflow lists them
 RECENT = 100  # finished runs that one request brings; what is not among them is asked for by name
 
 
@@ -63,23 +67,27 @@ def log_results(run: Run, name: str, title: str, timings: dict[str, float] | Non
     """Fill a run from the files of its DVC stage, all but its model, and end it as FINISHED.
 
     timings: seconds, which belong to one execution and are in no file.
-    Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
+    Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_runs` passes it over.
     """
     client, run_id, start = mlflow.MlflowClient(), run.info.run_id, run.info.start_time
     about = read_description(name)
-    numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
+    scores, provenance = read_json(metrics_file(name)), describe_provenance(name)
+    numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)} | (timings or {})
+    first = {key: numbers.pop(key) for key in FIRST if key in numbers}
     curve = read_scores_file(name, "learning").itertuples()
-    tags = hash_outputs(name) | {"mlflow.note.content": describe_result(run_id)}
+    tags = {**hash_outputs(name), DATA_MD5: hash_data(provenance["inputs"])}
+    note = describe_result(name, scores)
     client.log_batch(
         run_id,
         metrics=[
-            *(Metric(key, value, start, 0) for key, value in numbers.items()),
+            *(Metric(key, value, start, 0) for key, value in (first | numbers).items()),
             *(Metric(f"{LEARNING}{point.rows}_rmse", point.rmse, start, point.iteration) for point in curve),
         ],
         params=[Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
+        tags=[RunTag(key, value) for key, value in (tags | {"mlflow.note.content": note}).items()],
     )
-    client.log_inputs(run_id, [describe_dataset(about["columns"])])
+    client.log_dict(run_id, provenance, PROVENANCE)
+    client.log_inputs(run_id, [describe_dataset(about["columns"], provenance["inputs"])])
     client.set_terminated(run_id, "FINISHED")
 
 
@@ -89,11 +97,11 @@ def describe_params(title: str, settings: dict[str, str]) -> dict[str, Any]:
     return {"model_name": title, **settings, **{f"fit.{key}": value for key, value in shared.items()}}
 
 
-def describe_dataset(columns: dict[str, str]) -> DatasetInput:
+def describe_dataset(columns: dict[str, str], md5s: dict[str, str]) -> DatasetInput:
     """The raw table by its md5, as what the run was trained on."""
     raw = read_section(Data).path
     schema = json.dumps({"mlflow_colspec": make_schema(columns).to_dict()})
-    dataset = Dataset(Path(raw).name, hash_file(raw), "local", json.dumps({"uri": raw}), schema=schema)
+    dataset = Dataset(Path(raw).name, md5s[raw], "local", json.dumps({"uri": raw}), schema=schema)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
@@ -128,10 +136,12 @@ def search_finished(experiment_id: str, most: int, tags: dict[str, str] | None =
     )
 
 
-def mirror_run(experiment_id: str, name: str, title: str, found: tuple[Run, bool] | None) -> tuple[Run, bool]:
+def mirror_run(
+    experiment_id: str, name: str, title: str, found: tuple[Run, bool] | None, aside: Executor
+) -> tuple[Run, bool]:
     """The finished run of a current result, with its model, and whether it had to be written from DVC's files.
 
-    found: what `find_runs` has of it.
+    found: what `find_runs` has of it. aside: where its picture is drawn.
     """
     run, whole = found or (None, False)
     if run and whole:
@@ -141,8 +151,16 @@ def mirror_run(experiment_id: str, name: str, title: str, found: tuple[Run, bool
         run = begin_run(experiment_id, name, title, rebuilt=True)
         log_results(run, name, title)
         run = mlflow.get_run(run.info.run_id)
-    log_model(run, name, title)
+    log_model(run, name, title, aside)
     return mlflow.get_run(run.info.run_id), rebuilt
+
+
+def read_provenance(run: Run) -> dict[str, Any]:
+    """What a run was made from; nothing if its file is lost, or if it was logged before there was one."""
+    try:
+        return mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{PROVENANCE}")
+    except (MlflowException, OSError):
+        return {}
 
 
 def has_run(run_id: str) -> bool:
