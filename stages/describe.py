@@ -7,6 +7,7 @@ Writes  the draft, beside the table unless --output says where; with --update no
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -25,6 +26,7 @@ from stages.table.reading import find_dialect, join_some, read_batches, read_nam
 from stages.table.sniffing import sniff
 
 MOST_LEVELS = 50  # that a contract lists
+MOST_VALUES = 30_000  # in a draft, which must stay a file of settings
 USUAL = {"na_means": "unknown", "feature": True}  # what need not be said of a column
 
 
@@ -67,9 +69,19 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
         name: draft_column(fact, usable=name not in useless, named=name == dictionary.get("id"))
         for name, fact in facts.items()
     }
+    dictionary["columns"] = take_first(dictionary["columns"])
     notes = {name: note_column(fact, useless.get(name)) for name, fact in facts.items()}
     features = rows.drop(columns=[*useless, dictionary.get("id", "")], errors="ignore")
     return Draft(dictionary, facts[target].rows, rows, notes, [*list_findings(features, facts, target)])
+
+
+def take_first(columns: dict[str, Any]) -> dict[str, Any]:
+    """As many columns as a file of settings may hold; what is not listed is inferred all the same."""
+    sizes = [
+        2 + sum(2 + (len(value) if isinstance(value, list) else 0) for value in c.values()) for c in columns.values()
+    ]
+    fits = [total <= MOST_VALUES for total in accumulate(sizes)]
+    return {name: column for (name, column), fit in zip(columns.items(), fits, strict=True) if fit}
 
 
 def draft_column(fact: Facts, *, usable: bool, named: bool) -> dict[str, Any]:
@@ -162,7 +174,7 @@ def show_overview(draft: Draft, path: str) -> str:
         if name != target:
             kinds.setdefault(kind, []).append(name)
     lines = [
-        f"{path}: {draft.n_rows:,} rows, {len(columns):,} columns",
+        f"{path}: {draft.n_rows:,} rows, {len(draft.notes):,} columns",
         f"  {'target':13} {target}: {draft.notes[target]}",
         *(f"  {kind:8} {len(names):>4} {join_some(names, most=8)}" for kind, names in kinds.items()),
         *(["Look at these first:"] if draft.findings else []),

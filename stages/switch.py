@@ -44,7 +44,10 @@ def require_saved(*paths: str) -> None:
     unsaved = [line[3:] for line in lines if "D" not in line[:2]]
     if unsaved:
         rest = f" and {len(unsaved) - 1} more" if unsaved[1:] else ""
-        raise InputError(f"{unsaved[0]}{rest}: not as git has it; commit it, or drop it with --force (make: FORCE=1)")
+        raise InputError(
+            f"git does not have {unsaved[0]}{rest} as they are here: commit them, or drop them with --force "
+            "(make: FORCE=1)"
+        )
 
 
 def empty_results() -> None:

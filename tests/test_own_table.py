@@ -69,7 +69,7 @@ def make_latin():
 
 # name → table, how it is written, R² that the best of two models reaches on the test rows
 TABLES = {
-    "Integers": (make_integers, {}, 0.9),
+    "Integers": (make_integers, {}, 0.8),
     "Flags": (make_flags, {}, 0.9),
     "Dates": (make_dates, {}, 0.6),
     "MissingTargets": (make_missing_targets, {}, 0.3),

@@ -1,7 +1,7 @@
 """What looks wrong with a table before anything is learned from it.
 
-Pandas and scikit-learn are enough: libraries for profiling bring a report in HTML and tens of megabytes, and of those
-that are kept none was found that knows a leak, an id or a code.
+Pandas is enough: libraries for profiling bring a report in HTML and tens of megabytes, and of those that are kept none
+was found that knows a leak, an id or a code.
 """
 
 import re
@@ -12,9 +12,9 @@ import pandas as pd
 
 from stages.table.inference import Facts
 
-MOST_ROWS = 5000  # that are looked at for a leak
+MOST_GROUPS = 200  # into which a column of numbers is cut, to see what it explains
 LEAK = 0.9  # of the target's variance, explained by a straight line through one column
-SHARP_LEAK = 0.95  # the same by a tree, which finds more
+SHARP_LEAK = 0.95  # the same by rows with about the same value, which finds more than lines
 FEWEST = 20  # rows from which numbers that lie close together look like ones given out one after the other
 INDEX = re.compile(r"(?i)^$|^unnamed|^row.?(names?|numbers?|nr|no)?$|^index$")
 ID = re.compile(r"(?i)(^|[^a-z])(ids?|key|uuid|guid|nr|no|number)([^a-z]|$)|I[dD]$")
@@ -67,37 +67,36 @@ def are_codes(values: pd.Series) -> bool:
 
 
 def find_leaks(rows: pd.DataFrame, target: str) -> dict[str, float]:
-    """The columns that alone explain nearly all of the target, and how much: R² of a straight line, or of a small tree
-    for rows that it has not seen.
+    """The columns that alone explain nearly all of the target, and how much: R² of a straight line, or of the mean of
+    the other rows with about the same value.
     """
-    from sklearn.model_selection import KFold, cross_val_predict
-    from sklearn.tree import DecisionTreeRegressor
-
     known = rows[rows[target].notna()]
-    sample = known.sample(min(len(known), MOST_ROWS), random_state=0)
-    y = sample[target].to_numpy(float)
+    y = known[target].to_numpy(float)
     if len(y) < FEWEST or np.ptp(y) == 0:
         return {}
-    tree = DecisionTreeRegressor(min_samples_leaf=max(2, len(y) // 200), random_state=0)
-    folds = KFold(5, shuffle=True, random_state=0)
     shares = {}
     for name in rows.columns.drop(target):
-        x = to_axis(sample[name])
-        if np.ptp(x) > 0:
+        line, groups = 0.0, pd.factorize(known[name], use_na_sentinel=False)[0]
+        if pd.api.types.is_numeric_dtype(known[name]) and groups.max() > 0:
+            x = known[name].fillna(known[name].median()).to_numpy(float)
             line = float(np.corrcoef(x, y)[0, 1] ** 2)
-            predicted = cross_val_predict(tree, x[:, None], y, cv=folds)
-            sharp = float(1 - np.mean((y - predicted) ** 2) / np.var(y))
-            shares[name] = max(line, sharp) if line >= LEAK or sharp >= SHARP_LEAK else 0.0
-    return {name: share for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share}
+            edges = np.unique(np.quantile(x, np.linspace(0, 1, min(MOST_GROUPS, len(x) // 5) + 1)))
+            groups = np.searchsorted(edges, x)
+        sharp = explain(groups, y)
+        if line >= LEAK or sharp >= SHARP_LEAK:
+            shares[name] = max(line, sharp)
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def to_axis(values: pd.Series) -> np.ndarray:
-    """A column as float64 (n_rows,) that a tree can cut; all zero if it has another word in most rows."""
-    if pd.api.types.is_numeric_dtype(values):
-        x = values.to_numpy(float, na_value=np.nan)
-        return np.where(np.isnan(x), np.nanmedian(x) if (~np.isnan(x)).any() else 0.0, x)
-    codes = pd.factorize(values, use_na_sentinel=False)[0].astype(float)
-    return codes if codes.max(initial=0) < len(codes) / 2 else np.zeros(len(codes))
+def explain(groups: np.ndarray, y: np.ndarray) -> float:
+    """R² of predicting each value of y, (n_rows,), by the mean of the others in its group; a lonely one by that of all.
+
+    groups: a whole number from 0 for each row.
+    """
+    count = np.bincount(groups)[groups]
+    mean = (np.bincount(groups, y) / np.maximum(np.bincount(groups), 1))[groups]
+    errors = np.where(count > 1, (y - mean) * count / np.maximum(count - 1, 1), y - y.mean())
+    return float(1 - np.mean(errors**2) / np.var(y))
 
 
 def find_unit(target: str) -> str | None:
