@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import yaml
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from stages.table.inference import complete_dictionary
 
+from stages import describe, predict, switch
 from stages.describe import draft_table, list_changes, show_draft, show_overview
-from stages.describe import main as describe_main
 from stages.shared.cli import InputError
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.drafting import widen
-from stages.table.inference import complete_dictionary
 from stages.table.sniffing import sniff
 from tests.conftest import copy_project
 from tests.rest import serving
@@ -93,6 +93,12 @@ def project(tmp_path_factory):
     return project
 
 
+def call(monkeypatch, module, *words):
+    """Run a command here, which spares the start of a process."""
+    monkeypatch.setattr(sys, "argv", [module.__name__, *words])
+    module.main()
+
+
 def read_registry(project):
     """{(registered model, version): stage}"""
     mlflow.set_tracking_uri(project.store)
@@ -101,15 +107,16 @@ def read_registry(project):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_goes_from_its_file_to_rest_in_two_commands(project, tmp_path, name):
+def test_a_table_goes_from_its_file_to_rest_in_two_commands(project, tmp_path, monkeypatch, capsys, name):
     make, ways, floor = TABLES[name]
     table, target = make()
     path, output = tmp_path / "table.csv", tmp_path / "predicted.csv"
     table.to_csv(path, **WAYS, **ways)
     before = read_registry(project)
 
-    said = project.run("make", "new", f"TABLE={path}", f"TARGET={target}", f"NAME={name}", "FORCE=1").stdout
-    assert said.endswith("Next: make repro\n")
+    monkeypatch.chdir(project.root)
+    call(monkeypatch, switch, name, "--table", str(path), "--target", target, "--force")
+    assert capsys.readouterr().out.endswith("Next: make repro\n")
     printed = project.run("dvc", "repro").stdout
     assert f"{name}: version 1 → Production" in printed
     project.commit(name)
@@ -118,7 +125,7 @@ def test_a_table_goes_from_its_file_to_rest_in_two_commands(project, tmp_path, n
     assert {run.info.run_name for run in runs} == {"Ridge Regression", "Decision Tree", "Blend"}
     assert floor is None or max(run.data.metrics["test_r2"] for run in runs) > floor
 
-    project.stage("predict", str(path), "--output", str(output))
+    call(monkeypatch, predict, str(path), "--output", str(output))
     predicted = pd.read_csv(output)[target]
     assert len(predicted) == len(table)
     known = table[target].notna()
@@ -338,10 +345,9 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys,
     (tmp_path / "words.csv").write_text("name,n\nanna,1\nben,2\n")
     (tmp_path / "drafted.yaml").write_text("target: bmi # mine\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["describe", *words])
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError) as error:
-        describe_main()
+        call(monkeypatch, describe, *words)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
@@ -351,10 +357,8 @@ def test_force_drafts_again_and_update_only_speaks(tmp_path, monkeypatch, capsys
     write(tmp_path / "table.csv", make_tiny()[0])
     (tmp_path / "table.yaml").write_text("target: bmi # mine\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["describe", "table.csv", "--update"])
-    describe_main()
+    call(monkeypatch, describe, "table.csv", "--update")
     assert (tmp_path / "table.yaml").read_text() == "target: bmi # mine\n"
-    monkeypatch.setattr(sys, "argv", ["describe", "table.csv", "--target", "target", "--force"])
-    describe_main()
+    call(monkeypatch, describe, "table.csv", "--target", "target", "--force")
     assert read_dictionary("table.yaml")["target"] == "target"
     assert "Next: make new TABLE=table.csv DICTIONARY=table.yaml NAME=Table" in capsys.readouterr().out
