@@ -321,7 +321,8 @@ def test_how_a_file_is_written_is_sniffed(tmp_path, name):
 def test_a_range_has_slack_and_crosses_zero_only_if_the_values_do(low, high):
     bounds = [np.inf * sign if bound is None else bound for bound, sign in zip(widen(low, high), (-1, 1), strict=True)]
     assert bounds[0] <= low
-    assert bounds[1] > high or high == 0 > low
+    assert bounds[1] - bounds[0] > 1.2 * (high - low)
+    assert bounds[1] >= high
     assert bounds[0] >= 0 or low < 0
     assert bounds[1] <= 0 or high >= 0
 
