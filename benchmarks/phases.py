@@ -29,11 +29,12 @@ def main() -> None:
     with clock(spent, "fit, folds, files"):
         timings = training.train_model(name)
     with clock(spent, "import of MLflow"):
+        from stages.tracking.connection import connect
         from stages.tracking.runs import begin_run, log_results
     with clock(spent, "MLflow's store"):
-        run_id = begin_run(name, name)
+        run = begin_run(connect(), name, name)
     with clock(spent, "logging"):
-        log_results(run_id, name, name, timings)
+        log_results(run, name, name, timings)
     print(json.dumps(spent), file=sys.stderr)
 
 

@@ -18,7 +18,7 @@ from stages.shared.files import model_file
 from stages.shared.params import Mlflow, read_section
 from stages.tracking.connection import connect, explain_store_errors
 from stages.tracking.provenance import ask_git
-from stages.tracking.runs import has_run
+from stages.tracking.runs import has_run, read_provenance
 
 
 def find_commits(md5: str) -> list[str]:
@@ -47,15 +47,15 @@ def describe_run(run: Run, versions: list[ModelVersion]) -> list[str]:
     tags = run.data.tags
     shown = [f"{key} {run.data.metrics[key]:g}" for key in ("test_rmse", "test_r2") if key in run.data.metrics]
     held = [v for v in versions if tags["dvc.model_md5"] in (v.tags.get("dvc.judged_md5"), v.tags.get(registry.SERVED))]
-    made = f"{tags['dvc.baseline_rev'][:10]}{' with changes' if tags['dvc.dirty'] == 'true' else ''}"
+    provenance = read_provenance(run)
+    made = f"{tags['mlflow.source.git.commit'][:10]}{' with changes' if provenance.get('uncommitted_changes') else ''}"
     rebuilt = "  (rebuilt from DVC)" if "dvc.rebuilt" in tags else ""
-    inputs = {key.removeprefix("dvc.md5."): md5 for key, md5 in sorted(tags.items()) if key.startswith("dvc.md5.")}
     return [
         f"MLflow run     {run.info.run_id}  {run.info.run_name}{rebuilt}",
         f"               {', '.join(shown)}",
         f"DVC            {tags['dvc.stage']}, model {tags['dvc.model_md5']}",
-        f"made from      {made}{', experiment ' + tags['dvc.exp_name'] if tags['dvc.exp_name'] else ''}",
-        *(f"  {path}  {md5}" for path, md5 in inputs.items()),
+        f"made from      {made}{', experiment ' + tags['dvc.exp_name'] if tags.get('dvc.exp_name') else ''}",
+        *(f"  {path}  {md5}" for path, md5 in provenance.get("inputs", {}).items()),
         f"versions       {', '.join(f'{v.version} ({v.current_stage})' for v in held) or 'none'}",
         "to bring its files back:",
         *(f"  {line}" for line in describe_way_back(run)),
@@ -114,13 +114,13 @@ def roll_back(number: str | None) -> None:
     Raises InputError if there is no such version.
     """
     with hold_registry():
-        production = registry.settle_production()
+        production, versions = registry.settle_production(registry.list_versions())
         if production is None:
             raise InputError("nothing is in Production, so there is nothing to roll back")
-        target = find_target(registry.list_versions(), production, number)
+        target = find_target(versions, production, number)
         registry.reject(production, f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z, for version {target.version}")
         registry.promote(target, f"Rolled back by hand from version {production.version}.")
-        registry.settle_production()
+        registry.settle_production(registry.list_versions())
     print(f"{registry.name_model()}: version {target.version} → Production, in place of {production.version}.")
     print(f"Version {production.version} stays out until `python -m stages.history rollback {production.version}`.")
 

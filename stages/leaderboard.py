@@ -8,6 +8,7 @@ from tabulate import tabulate
 from stages.shared.cli import make_parser, run_command
 from stages.shared.files import CHAMPION, read_json, require_file
 
+COMMIT = "tags.mlflow.source.git.commit"
 COLUMNS = {  # of `mlflow.search_runs`, as they are shown
     "tags.mlflow.runName": "model",
     "tags.dvc.exp_name": "experiment",
@@ -16,7 +17,7 @@ COLUMNS = {  # of `mlflow.search_runs`, as they are shown
     "metrics.test_r2": "R²",
     "metrics.cv_rmsle": "CV RMSLE",
     "metrics.fit_seconds": "fit s",
-    "tags.dvc.baseline_rev": "commit",
+    COMMIT: "commit",
     "start_time": "logged",
 }
 
@@ -41,7 +42,7 @@ def show_runs(style: str) -> str:
     if runs.empty:
         return "MLflow has no results yet: run `dvc repro`"
     table = runs.drop_duplicates(["tags.dvc.model_md5", "tags.dvc.metrics_md5"]).reindex(columns=list(COLUMNS))
-    table["tags.dvc.baseline_rev"] = table["tags.dvc.baseline_rev"].str[:7]
+    table[COMMIT] = table[COMMIT].str[:7]
     table["start_time"] = table["start_time"].dt.strftime("%Y-%m-%d %H:%M")
     formats = ["", "", "", ",.6g", ",.6g", ".4f", ".4f", ".2f", "", ""]
     lines = table.astype(object).where(table.notna(), None).itertuples(index=False)

@@ -39,30 +39,31 @@ def register() -> list[str]:
     from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
     from stages.registry.lease import hold_registry
-    from stages.registry.promotion import register_champion
-    from stages.registry.versions import list_versions, name_model
+    from stages.registry.promotion import find_in_place, register_champion
+    from stages.registry.versions import name_model
     from stages.shared.params import Register, read_section
     from stages.tracking.connection import connect, explain_store_errors, within_limit
-    from stages.tracking.models import NOTE, find_local_folder
-    from stages.tracking.runs import close_abandoned_runs, log_card, mirror_run
+    from stages.tracking.models import NOTE
+    from stages.tracking.runs import close_abandoned_runs, find_runs, log_card, mirror_run
 
     settings, report = read_section(Register), read_champion()
     scores = read_scores(report["ranking"])
-    connect()
+    experiment_id = connect()
     with explain_store_errors(), store.lock_store():
-        for title in within_limit(close_abandoned_runs):
+        for title in within_limit(partial(close_abandoned_runs, experiment_id)):
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
-        runs = {}
+        found, runs = within_limit(partial(find_runs, experiment_id, scores)), {}
         for name in scores:
-            runs[name], rebuilt = within_limit(partial(mirror_run, name, scores[name]["model"], aside), MANY)
+            mirror = partial(mirror_run, experiment_id, name, scores[name]["model"], found.get(name), aside)
+            runs[name], rebuilt = within_limit(mirror, MANY)
             if rebuilt:
                 print(f"register: {scores[name]['model']} was not in MLflow; logged from DVC's files")
         log_card(runs[report["name"]], CARD)
-        with hold_registry():
-            done = within_limit(lambda: register_champion(report, runs[report["name"]], settings), MANY)
-        held = [*(run.data.tags for run in runs.values()), *(version.tags for version in list_versions())]
-        ids = {tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags} if store.find_database() else set()
-        folders = [folder for model_id in sorted(ids) if (folder := find_local_folder(model_id))]
+        done = within_limit(lambda: find_in_place(report, settings), MANY)
+        if not done:
+            with hold_registry():
+                done = within_limit(lambda: register_champion(report, runs[report["name"]], settings), MANY)
+        folders = list_folders([run.data.tags for run in runs.values()]) if store.find_database() else []
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
     print(f"{report['target']}: {report['n_test']:,} test rows")
     print(format_leaderboard(scores, seconds, score_baseline()))
@@ -71,6 +72,16 @@ def register() -> list[str]:
         print(f"{name_model()}: {line}")
     files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
     return [str(file) for file in files if file.name != NOTE]
+
+
+def list_folders(tags: list[dict[str, str]]) -> list[Path]:
+    """Where the models of runs, by their tags, and of all versions are on this machine."""
+    from stages.registry.versions import list_versions
+    from stages.tracking.models import find_local_folder
+
+    held = [*tags, *(version.tags for version in list_versions())]
+    ids = sorted({tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags})
+    return [folder for model_id in ids if (folder := find_local_folder(model_id))]
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ def main() -> None:
         print(f"Runs: {link_runs(uri.rstrip('/'), experiment_id)}")
         return
     print(f"Runs: {link_runs(f'http://localhost:{port}', experiment_id)}", flush=True)
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # seven processes for language models
     command = ["-m", "mlflow", "ui", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - words of our own
 

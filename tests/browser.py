@@ -6,15 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import requests
 from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from stages.ui import link_runs
+from tests.server import answers, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -46,23 +45,11 @@ def serve_ui(root: Path, env: Mapping[str, str]) -> Iterator[str]:
         command, cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_until_up(process, f"http://127.0.0.1:{port}")
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), process)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def wait_until_up(process: subprocess.Popen[bytes], address: str) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{address} does not answer")
-        try:
-            if requests.get(f"{address}/health", timeout=2).ok:
-                return
-        except (requests.ConnectionError, requests.Timeout):
-            continue
 
 
 def serve_scripts(route: Route) -> None:

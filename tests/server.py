@@ -1,20 +1,44 @@
 """A real `mlflow server` on a free port of this machine, which a test can stop and start again."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import requests
+
+PATIENCE = 1200  # seconds; only a hang takes them, also on a machine that is ten times slower
+
+
+def answers(url):
+    """Whether a server says that all is well."""
+    try:
+        return requests.get(url, timeout=10).ok
+    except (requests.ConnectionError, requests.Timeout):
+        return False
+
+
+def wait_until(ready, process, log=None):
+    """What `ready` returns as soon as it is something; fails at once if the process has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := ready()):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        said = log.read_text() if log else ""
+        assert process.poll() is None, f"ended with {process.poll()}: {said}"
+        assert time.monotonic() < deadline, said
+    return found
 
 
 class Server:
     """Its database and its artifacts lie in a folder."""
 
     def __init__(self, folder):
-        self.folder, self.log = folder, folder / "server.log"
+        self.folder, self.log, self.process = folder, folder / "server.log", None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -29,18 +53,20 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 120
-        while not self.answers():
-            assert time.monotonic() < deadline, self.log.read_text()
-            assert self.process.poll() is None, self.log.read_text()
+        wait_until(lambda: answers(f"{self.address}/health"), self.process, self.log)
 
-    def answers(self):
-        try:
-            return requests.get(f"{self.address}/health", timeout=2).ok
-        except (requests.ConnectionError, requests.Timeout):
-            return False
+    def watch(self, act):
+        """The requests that it gets while something is done: (method, path)."""
+        before = len(self.log.read_text())
+        act()
+        mark = f"mark={before}"
+        requests.get(f"{self.address}/health?{mark}", timeout=60)
+        deadline = time.monotonic() + 60
+        while mark not in (logged := self.log.read_text()[before:]):  # its log follows its answers
+            assert time.monotonic() < deadline, logged
+        return re.findall(r'"([A-Z]+) (/[^ ?]*)', logged.partition(mark)[0])[:-1]
 
     def stop(self):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

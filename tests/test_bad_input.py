@@ -39,6 +39,7 @@ from stages.tracking import connection, store
 from tests import bad_inputs as bad
 from tests.conftest import ROOT
 from tests.rest import serving
+from tests.server import PATIENCE
 
 SECONDS = 30  # that any refusal may take, also on a slow machine
 STORE = ["mlflow.db"]  # shows the run that failed
@@ -799,6 +800,6 @@ def test_four_clones_that_share_an_empty_store_all_find_it(place):
         line = [sys.executable, "-c", code]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         clones.append(subprocess.Popen(line, cwd=root, env={**environment, "DVC_ROOT": str(root)}, **pipes))
-    said = [clone.communicate(timeout=120) for clone in clones]
+    said = [clone.communicate(timeout=PATIENCE) for clone in clones]
     assert [clone.returncode for clone in clones] == [0] * 4, said
     assert len({out for out, _ in said}) == 1

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from tests.conftest import clone_project, find_runs, find_versions, production_of
+from tests.server import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +101,7 @@ def test_server_that_dies_during_the_fit_costs_no_result(origin, server, tmp_pat
     project = clone_project(origin, tmp_path / "clone", store=server.address)
     project.run("dvc", "pull")
     project.run("dvc", "repro")
-    project.set_params(ridge={"alpha": 7.0})
+    project.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
     process = subprocess.Popen(
         [sys.executable, "-m", "stages.train", "ridge"],
         cwd=project.root,
@@ -109,9 +110,9 @@ def test_server_that_dies_during_the_fit_costs_no_result(origin, server, tmp_pat
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert "Ridge Regression on" in process.stdout.readline()  # printed once the run is open
+    wait_until(lambda: find_runs(project, "RUNNING"), process)
     server.stop()
-    _, warned = process.communicate(timeout=300)
+    _, warned = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "register will log its run" in warned
     assert json.loads((project.root / "metrics/ridge.json").read_text())["test_r2"] > 0.5

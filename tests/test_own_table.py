@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import yaml
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
-from stages.table.inference import complete_dictionary
 
 from stages import describe, predict, switch
 from stages.describe import draft_table, list_changes, show_draft, show_overview
@@ -18,6 +17,7 @@ from stages.shared.cli import InputError
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.drafting import widen
+from stages.table.inference import complete_dictionary
 from stages.table.sniffing import sniff
 from tests.conftest import copy_project
 from tests.rest import serving

@@ -204,7 +204,7 @@ def test_unreachable_store_is_named_and_no_model_is_lost(small_finished):
     kept = take_state(small_finished)
     small_finished.set_params(ridge={"alpha": 3.0})
     small_finished.env["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
-    done = small_finished.run("dvc", "repro", check=False, timeout=60)
+    done = small_finished.run("dvc", "repro", check=False)
     del small_finished.env["MLFLOW_TRACKING_URI"]
     assert done.returncode != 0
     assert "http://127.0.0.1:9" in done.stderr

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -17,6 +16,7 @@ import pytest
 import requests
 
 from tests.conftest import ROOT
+from tests.server import answers, wait_until
 
 pytestmark = pytest.mark.slow
 JSON = {"Content-Type": "application/json"}
@@ -41,25 +41,6 @@ def running(command, cwd, env, log):
         process.wait()
 
 
-def wait_until(ready, process, log, seconds=120):
-    """What `ready` gives as soon as it gives something; fails at once if the process has ended."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = ready()
-        if found:
-            return found
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.05)
-    pytest.fail(f"not ready after {seconds} s:\n{log.read_text()}")
-
-
-def answers(url):
-    try:
-        return requests.get(f"{url}/ping", timeout=5).status_code == 200
-    except (requests.ConnectionError, requests.Timeout):
-        return False
-
-
 @pytest.fixture(scope="module")
 def server(finished_project, tmp_path_factory):
     """The address of `python -m stages.serve` on a free port, with what it printed in `server.log`."""
@@ -67,7 +48,7 @@ def server(finished_project, tmp_path_factory):
     command = [sys.executable, "-m", "stages.serve", "--port", "0"]
     with running(command, finished_project.root, finished_project.env, log) as process:
         url = wait_until(lambda: re.search(r"http://127\.0\.0\.1:\d+", log.read_text()), process, log).group()
-        wait_until(lambda: answers(url), process, log)
+        wait_until(lambda: answers(f"{url}/ping"), process, log)
         yield url
         assert process.poll() is None, log.read_text()
         assert "Traceback" not in log.read_text()
@@ -368,7 +349,7 @@ def test_docker_context_is_complete(finished_project, tmp_path, expected, record
     env |= dict(re.findall(r"^ENV (\w+)=(\S+)$", lines, re.MULTILINE)) | {"MLFLOW_MODELS_WORKERS": "1"}
     log, url = tmp_path / "server.log", f"http://127.0.0.1:{port}"
     with running(command, tmp_path, env, log) as process:
-        wait_until(lambda: answers(url), process, log)
+        wait_until(lambda: answers(f"{url}/ping"), process, log)
         assert price(url, records[:5]) == pytest.approx(expected[:5], abs=0.01)
 
 
@@ -381,7 +362,7 @@ def test_plain_mlflow_server_gives_the_same_prices(finished_project, tmp_path, r
     command = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local", "--port", str(port)]
     with running([shutil.which(command[0], path=env["PATH"]), *command[1:]], tmp_path, env, log) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(url), process, log)
+        wait_until(lambda: answers(f"{url}/ping"), process, log)
         assert price(url, records) == pytest.approx(expected, abs=0.01)
 
 

@@ -1,6 +1,7 @@
 """From the champion's run to the registry: a version that can be used, and Production if it may have it."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,9 @@ from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, hash_file, model_file
 from stages.shared.params import Register, runs_in_ci
 from stages.tracking.connection import first_line
-from stages.tracking.models import fetch_model, hash_model, load_pipeline, log_champion
-from stages.tracking.provenance import describe_table
+from stages.tracking.models import fetch_model, fetch_pipeline, hash_model, load_pipeline, log_champion
+from stages.tracking.provenance import describe_table, describe_way_back
+from stages.tracking.store import find_database
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -37,6 +39,21 @@ def open_logged(uri: str, files_md5: str | None = None) -> "Pipeline | str":
         if files_md5 not in (None, hash_model(folder)):
             return "its files are not those that were registered"
         return load_pipeline(folder)
+    except UNUSABLE as error:
+        return first_line(error)
+
+
+def open_served(version: ModelVersion) -> "Pipeline | str":
+    """The pipeline of the version in Production, or why it can't be used.
+
+    On a server only the files that loading takes are asked for, so that a look every day costs little.
+    """
+    if find_database():
+        return open_logged(registry.address_version(version), version.tags.get(registry.FILES))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            fetch_pipeline(version.tags["dvc.model_id"], Path(folder))
+            return load_pipeline(Path(folder))
     except UNUSABLE as error:
         return first_line(error)
 
@@ -107,16 +124,34 @@ def find_veto(settings: Register) -> str:
     return ""
 
 
+def find_in_place(report: Scores, settings: Register) -> list[str]:
+    """What there is to say if the champion's bytes serve already, and all is well; nothing if there is more to do.
+
+    Changes nothing, so the registry need not be held.
+    """
+    path, versions = model_file("champion"), registry.list_versions()
+    production = registry.find_production(versions)
+    if production is None or production.tags.get(registry.SERVED) != hash_file(path):
+        return []
+    if find_obstacle(report, versions) or registry.find_repair(versions, registry.read_aliases()):
+        return []
+    if compare(open_served(production), path):
+        return []
+    _, why = decide(production, production, None, report, settings)
+    return [f"Production stays version {production.version}: {why}"]
+
+
 def register_champion(report: Scores, run: Run, settings: Register) -> list[str]:
     """Give the champion's run a version that can be used, and Production if it may have it; returns what was done.
 
     report: metrics/champion.json. Only to be called by who holds the registry.
     """
-    if reason := find_obstacle(report, registry.list_versions()):
+    versions = registry.list_versions()
+    if reason := find_obstacle(report, versions):
         return [f"nothing is registered: {reason}"]
     key = f"test_{find_metric(settings.metric)}"
-    production = registry.settle_production()
-    candidate, done = find_candidate(report, run, registry.list_versions())
+    production, versions = registry.settle_production(versions)
+    candidate, done = find_candidate(report, run, versions)
     other = production if production and production.version != candidate.version else None
     present = score_version(other) if other else None
     bar = present[key] if isinstance(present, dict) else present
@@ -124,7 +159,8 @@ def register_champion(report: Scores, run: Run, settings: Register) -> list[str]
     veto = find_veto(settings)
     if passes and not veto:
         registry.promote(candidate, why)
-        settle_challenger(None, registry.settle_production(), report[key], report, settings)
+        production, _ = registry.settle_production(registry.list_versions())
+        settle_challenger(None, production, report[key], report, settings)
         return [*done, f"version {candidate.version} → Production. {why}"]
     if passes:
         settle_challenger(candidate, production, bar, report, settings)
@@ -185,11 +221,12 @@ def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tu
             f"what MLflow keeps of version {version.version} can't be used ({problem}); logged again from DVC's file"
         )
     model_id = log_champion(run)
-    problem = compare(open_logged(f"models:/{model_id}"), path)
+    folder = fetch_model(f"models:/{model_id}")
+    problem = compare(open_logged(folder.as_uri()), path)
     if problem:
         raise InputError(f"{path} can't be used as MLflow stores it: {problem}")
-    tags = {registry.SERVED: hash_file(path), registry.FILES: hash_model(fetch_model(f"models:/{model_id}"))}
-    version = registry.add_version(run, model_id, summarize(report), tags)
+    tags = {registry.SERVED: hash_file(path), registry.FILES: hash_model(folder)}
+    version = registry.add_version(run, model_id, f"{summarize(report)}\n\n{describe_way_back('champion')}", tags)
     return version, [*done, f"added version {version.version} ({run.info.run_name})"]
 
 

@@ -5,7 +5,9 @@ pass the gate. Every promotion is a tag of the version it made Production, so th
 """
 
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import mlflow
 from mlflow.entities import Run
@@ -24,6 +26,11 @@ ROLLED_BACK = "rolled_back"  # when and why it was taken out of Production by ha
 JUDGED = "dvc.judged_model_id"  # the logged model whose figures stand beside the version
 SERVED = "dvc.model_md5"  # of the bytes that serve: models/champion as DVC has it
 TABLE = "dvc.table"  # which table, by its contract
+ABOUT = (
+    f"The version in {PRODUCTION}, alias `{CHAMPION_ALIAS}`, serves; `{CHALLENGER_ALIAS}` is the best that waits and "
+    "would pass the gate. `python -m stages.history list` prints every promotion, and why."
+)
+ORIGIN = ("dvc.stage", "dvc.data_md5", "dvc.exp_name")  # of the run's tags, those that its version has too
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"  # sorts as text
 FILES = "dvc.files_md5"  # of all files of the logged model, as they were when it got its version
 
@@ -78,7 +85,8 @@ def ensure_model() -> None:
     """The registered model, made if there is none, or by another clone a moment before."""
     try:
         mlflow.MlflowClient().create_registered_model(
-            name_model(), description=f"Models of {describe_table()}, from raw rows."
+            name_model(),
+            description=f"Models of {describe_table()}, from raw rows. {ABOUT}",
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -86,15 +94,15 @@ def ensure_model() -> None:
 
 
 def add_version(run: Run, model_id: str, summary: str, tags: dict[str, str]) -> ModelVersion:
-    """A new version of the registered model from a run's logged model, with the run's provenance as tags."""
+    """A new version of the registered model from a run's logged model, with what it is found by as tags."""
     ensure_model()
-    origin = {key: value for key, value in run.data.tags.items() if key.startswith("dvc.") and value}
+    origin = {key: run.data.tags[key] for key in ORIGIN if key in run.data.tags}
     origin |= {JUDGED: run.data.tags["dvc.model_id"], "dvc.judged_md5": run.data.tags["dvc.model_md5"]}
     return mlflow.MlflowClient().create_model_version(
         name_model(),
         f"models:/{model_id}",
         run.info.run_id,
-        tags=origin | {"dvc.model_id": model_id} | tags,
+        tags=origin | {TABLE: describe_table(), "dvc.model_id": model_id} | tags,
         description=summary,
         model_id=model_id,
     )
@@ -135,33 +143,39 @@ def find_last_promotion(version: ModelVersion) -> str:
     return max((tag.removeprefix(PROMOTED) for tag in version.tags if tag.startswith(PROMOTED)), default="")
 
 
-def settle_production() -> ModelVersion | None:
-    """The version in Production, which is the only one, is champion, and has its line in the history.
+def settle_production(versions: list[ModelVersion]) -> tuple[ModelVersion | None, list[ModelVersion]]:
+    """The version in Production, which is the only one, is champion, and has its line in the history; and all versions.
 
-    Puts right what a kill between two requests, or somebody's hand, has left. Looks again after each change.
+    versions: all of them, as who holds the registry has just seen them. Looks again after each change.
     Raises InputError if others keep changing it.
     """
     for _ in range(5):
+        repair = find_repair(versions, read_aliases())
+        if repair is None:
+            return find_production(versions), versions
+        repair()
         versions = list_versions()
-        serving = [version for version in versions if version.current_stage == PRODUCTION]
-        chosen = max(serving, key=lambda version: (find_last_promotion(version), int(version.version)), default=None)
-        aliases = read_aliases()
-        champion = aliases.get(CHAMPION_ALIAS)
-        if len(serving) > 1 and chosen:
-            transition(chosen)
-        elif chosen and champion != str(chosen.version):
-            point_alias(CHAMPION_ALIAS, chosen)
-        elif champion and not chosen:
-            drop_alias(CHAMPION_ALIAS)
-        elif champion and champion == aliases.get(CHALLENGER_ALIAS):
-            drop_alias(CHALLENGER_ALIAS)
-        elif chosen and ROLLED_BACK in chosen.tags:
-            mlflow.MlflowClient().delete_model_version_tag(name_model(), chosen.version, ROLLED_BACK)
-        elif chosen and find_last_promotion(chosen) < max(map(find_last_promotion, versions)):
-            note_promotion(chosen, "Found in Production: put there by hand, or its promotion was cut short.")
-        else:
-            return chosen
     raise InputError(f"{name_model()}: others keep changing what is in Production; run `dvc repro` again")
+
+
+def find_repair(versions: list[ModelVersion], aliases: dict[str, str]) -> Callable[[], object] | None:
+    """What next puts right what a kill between two requests, or somebody's hand, has left; None if all is well."""
+    serving = [version for version in versions if version.current_stage == PRODUCTION]
+    chosen = max(serving, key=lambda version: (find_last_promotion(version), int(version.version)), default=None)
+    champion = aliases.get(CHAMPION_ALIAS)
+    if chosen is None:
+        return partial(drop_alias, CHAMPION_ALIAS) if champion else None
+    if len(serving) > 1:
+        return partial(transition, chosen)
+    if champion != str(chosen.version):
+        return partial(point_alias, CHAMPION_ALIAS, chosen)
+    if champion == aliases.get(CHALLENGER_ALIAS):
+        return partial(drop_alias, CHALLENGER_ALIAS)
+    if ROLLED_BACK in chosen.tags:
+        return partial(mlflow.MlflowClient().delete_model_version_tag, name_model(), chosen.version, ROLLED_BACK)
+    why = "Found in Production: put there by hand, or its promotion was cut short."
+    late = find_last_promotion(chosen) < max(map(find_last_promotion, versions))
+    return partial(note_promotion, chosen, why) if late else None
 
 
 def read_aliases() -> dict[str, str]:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
@@ -26,6 +26,10 @@ REFUSED = {
     "UNAUTHENTICATED": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "PERMISSION_DENIED": "this user may not do that; EDIT on the experiment and the registered model is needed",
 }
+RESULTS = (
+    "One run for each result of `dvc repro` and `dvc exp run`, found by the md5s of DVC's files, and written again "
+    "from them if it is lost. `python -m stages.leaderboard --all` prints them all, the best first."
+)
 USER = "MLFLOW_TRACKING_USERNAME"
 Result = TypeVar("Result")
 LIBRARIES = (
@@ -36,7 +40,7 @@ LIBRARIES = (
 )  # whose exceptions have no base that is imported anyway
 
 
-def connect(experiment: str | None = None) -> str:
+def connect(experiment: str | None = None, about: str = RESULTS) -> str:
     """Point MLflow at the project's store, with an experiment in it, the table's own if none is named; returns its id.
 
     The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the root of the repository, also from
@@ -49,11 +53,14 @@ def connect(experiment: str | None = None) -> str:
     with explain_store_errors(), lock_store():  # several processes must not create the tables at once
         if database:
             check_database(database)
-        return within_limit(lambda: find_experiment(experiment))
+        return within_limit(lambda: find_experiment(experiment, about))
 
 
-def find_experiment(name: str) -> str:
-    """The id of an experiment, which is made if there is none, or by another clone a moment before."""
+def find_experiment(name: str, about: str) -> str:
+    """The id of an experiment, which is made if there is none, or by another clone a moment before.
+
+    about: what its page then says.
+    """
     for _ in range(3):
         found = mlflow.get_experiment_by_name(name)
         if found and not found.experiment_id:
@@ -61,19 +68,19 @@ def find_experiment(name: str) -> str:
         if found and found.lifecycle_stage == "active":
             return found.experiment_id
         try:
-            return create_experiment(name)
+            return create_experiment(name, about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS" and not found:
                 raise
     raise InputError(f"MLflow at {show_uri()}: experiment {name} was deleted there; restore it, or delete it for good")
 
 
-def create_experiment(name: str) -> str:
+def create_experiment(name: str, about: str) -> str:
     """An experiment, marked so that MLflow's page opens on model training, not on language models."""
     return mlflow.create_experiment(
         name,
         artifact_location=(ROOT / "mlruns").as_uri() if find_database() else None,
-        tags={"mlflow.experimentKind": "custom_model_development"},
+        tags={"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": about},
     )
 
 
@@ -172,35 +179,44 @@ def is_half_made(connection: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def explain_store_errors() -> Iterator[None]:
-    """What the store cannot do, as an InputError that names the store."""
+def handle_store_errors(handle: Callable[[Exception], None], *others: type[Exception]) -> Iterator[None]:
+    """Hand over what the store cannot do, and other errors that are named; the rest goes on."""
     try:
         yield
-    except InputError:
-        raise
     except Exception as error:
-        if not is_store_error(error):
+        if not (is_store_error(error) or isinstance(error, others)):
             raise
+        handle(error)
+
+
+@contextmanager
+def explain_store_errors() -> Iterator[None]:
+    """What the store cannot do, as an InputError that names the store."""
+
+    def explain(error: Exception) -> NoReturn:
         if why := REFUSED.get(getattr(error, "error_code", "")):
             raise InputError(
                 f"MLflow at {show_uri()} refuses {os.environ.get(USER, 'a user without a name')}: {why}"
             ) from None
         raise InputError(f"MLflow at {show_uri()} does not answer as it should: {first_line(error)}") from None
 
+    with handle_store_errors(explain):
+        yield
+
 
 @contextmanager
 def warn_of_lost_store(name: str) -> Iterator[None]:
     """A store that stops answering costs a stage nothing: a warning in place of an error."""
-    try:
-        yield
-    except Exception as error:
-        if not is_store_error(error):
-            raise
+
+    def warn(error: Exception) -> None:
         print(
             f"warning: MLflow at {show_uri()} stopped answering ({first_line(error)}); "
             f"{name} is safe in DVC, and register will log its run",
             file=sys.stderr,
         )
+
+    with handle_store_errors(warn):
+        yield
 
 
 def is_store_error(error: Exception) -> bool:

@@ -3,16 +3,15 @@
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import mlflow
 import pandas as pd
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.exceptions import MlflowException
 
 from stages.model.results import load_object, name_types, read_scores_file
@@ -20,10 +19,11 @@ from stages.shared.aside import submit, wait_for
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
 from stages.table.columns import name_target
-from stages.tracking.connection import first_line, is_store_error
-from stages.tracking.store import show_uri
+from stages.tracking.connection import first_line, handle_store_errors
+from stages.tracking.store import find_database, show_uri
 
 if TYPE_CHECKING:
+    from mlflow.models import Model
     from mlflow.types import Schema
     from sklearn.pipeline import Pipeline
 
@@ -61,6 +61,7 @@ TRUSTED_TYPES = [
     "xgboost.sklearn.XGBRegressor",
 ]
 
+LEARNING = "learning_"  # what the names of a learning curve's metrics begin with
 NOTE = "registered_model_meta"  # which MLflow writes again whenever somebody loads a version
 
 # What a logged model needs to be loaded and served; what is not installed here is not needed by it.
@@ -69,55 +70,67 @@ BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
 
 
 def log_model(run: Run, name: str, title: str, aside: Executor) -> None:
-    """Give a finished run its model, from DVC's file, and the picture of what it predicts, which is drawn aside; its
-    end stays as it was.
-    """
-    with reopen(run), tempfile.TemporaryDirectory() as folder:
+    """Give a finished run its model, from DVC's file, and the picture of what it predicts, which is drawn aside."""
+    with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "plots.png")
         predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
         pipeline = load_object(model_file(name))
         target = name_target(pipeline["encoder"].dictionary)
         drawn = submit(aside, "stages.model.picture.draw_model", title, target, predictions, features, picture)
-        model_id = log_pipeline(pipeline, "model")
+        model_id = log_pipeline(run, pipeline, "model")
         wait_for(drawn)
-        mlflow.log_artifact(str(picture))
-        mlflow.set_tag("dvc.model_id", model_id)
+        mlflow.MlflowClient().log_artifact(run.info.run_id, str(picture))
+        mlflow.MlflowClient().set_tag(run.info.run_id, "dvc.model_id", model_id)  # once all is there
 
 
 def log_champion(run: Run) -> str:
     """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
-    with reopen(run):
-        return log_pipeline(load_object(model_file("champion")), "champion")
+    return log_pipeline(run, load_object(model_file("champion")), "champion")
 
 
-@contextmanager
-def reopen(run: Run) -> Iterator[None]:
-    """A finished run as MLflow's active one; afterwards it is finished, as of when it was."""
-    with mlflow.start_run(run_id=run.info.run_id):
-        yield
-    mlflow.MlflowClient().set_terminated(run.info.run_id, "FINISHED", run.info.end_time)
+def log_pipeline(run: Run, pipeline: "Pipeline", name: str) -> str:
+    """A pipeline as a model of a run, with the run's parameters and metrics; returns the model's id.
 
-
-def log_pipeline(pipeline: "Pipeline", name: str) -> str:
-    """A pipeline as a model of the active run: skops format, with signature, example and the code that it needs.
-
-    Returns the model's id.
+    `mlflow.sklearn.log_model` does the same with a request for each metric.
     """
+    from mlflow.models import Model
+
+    client = mlflow.MlflowClient()
+    model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pipeline(pipeline, Path(folder, "model"), Model(run_id=run.info.run_id, model_id=model.model_id))
+        client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
+    client.log_batch(
+        run.info.run_id,
+        metrics=[
+            Metric(key, value, run.info.start_time, 0, model_id=model.model_id)
+            for key, value in run.data.metrics.items()
+            if not key.startswith(LEARNING)
+        ],
+    )
+    return model.model_id
+
+
+def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:
+    """A pipeline as a folder of MLflow's: skops format, with signature, example and the code that it needs."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="mlflow")
-        return mlflow.sklearn.log_model(
+        mlflow.sklearn.save_model(
             pipeline,
-            name=name,
+            str(target),
+            mlflow_model=model,
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
             signature=ModelSignature(make_schema(name_types(pipeline)), Schema([ColSpec("double")])),
             input_example=read_example()[list(pipeline["encoder"].columns_)],
             pip_requirements=pin_requirements([*SERVED_WITH, *find_boosters(pipeline["estimator"])]),
             code_paths=[str(copy_code(Path(folder)))],
-        ).model_id
+        )
 
 
 def find_boosters(estimator: Any) -> list[str]:
@@ -134,7 +147,6 @@ def copy_code(folder: Path) -> Path:
     package, source = folder / "stages", Path(__file__).parents[1]
     for name in CODE:
         (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).parent.joinpath("__init__.py").touch()
         shutil.copy(source / name, package / name)
     (package / "__init__.py").touch()
     return package
@@ -165,11 +177,26 @@ def pin_requirements(packages: list[str]) -> list[str]:
     return pinned
 
 
-def has_model(run: Run) -> bool:
-    """Whether the files of a run's model are still where it logged them."""
+def find_stored(runs: list[Run]) -> set[str]:
+    """The runs, by their ids, whose models' files are still where they were logged."""
+    named = {run.data.tags["dvc.model_id"]: run for run in runs if "dvc.model_id" in run.data.tags}
+    seen = set() if find_database() or not named else list_models(next(iter(named.values())))
+    return {run.info.run_id for model_id, run in named.items() if model_id in seen or has_files(model_id)}
+
+
+def list_models(run: Run) -> set[str]:
+    """What a server keeps in the folder of its experiment's models, in one request; ids, if it is where it was seen."""
     try:
-        return bool(mlflow.MlflowClient().list_logged_model_artifacts(run.data.tags["dvc.model_id"]))
-    except (MlflowException, OSError, KeyError):
+        folder = f"{run.info.artifact_uri.removesuffix(f'/{run.info.run_id}/artifacts')}/models"
+        return {Path(info.path).name for info in mlflow.artifacts.list_artifacts(artifact_uri=folder)}
+    except (MlflowException, OSError):
+        return set()
+
+
+def has_files(model_id: str) -> bool:
+    try:
+        return bool(mlflow.MlflowClient().list_logged_model_artifacts(model_id))
+    except (MlflowException, OSError):
         return False
 
 
@@ -182,14 +209,24 @@ def find_local_folder(model_id: str) -> Path | None:
     return Path(place.removeprefix("file://")) if place.startswith("file://") else None
 
 
-def fetch_model(uri: str) -> Path:
-    """The folder of a logged model, brought here if need be. Raises InputError if there is none."""
-    try:
-        return Path(mlflow.artifacts.download_artifacts(uri))
-    except Exception as error:  # a wrong address ends in many ways
-        if not (is_store_error(error) or isinstance(error, DAMAGED)):
-            raise
+def fetch_model(uri: str, target: Path | None = None) -> Path:
+    """The folder of a logged model, or a file of it, brought here if need be, or into a target.
+
+    Raises InputError if there is none.
+    """
+
+    def refuse(error: Exception) -> NoReturn:
         raise InputError(f"{uri}: no such model in {show_uri()}: {first_line(error)[:200]}") from None
+
+    with handle_store_errors(refuse, *DAMAGED):  # a wrong address ends in many ways
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(target) if target else None))
+
+
+def fetch_pipeline(model_id: str, target: Path) -> None:
+    """The files of a logged model that `load_pipeline` reads. Raises InputError if they are not there."""
+    place = mlflow.get_logged_model(model_id).artifact_location
+    for name in ("MLmodel", "model.skops"):
+        fetch_model(f"{place}/{name}", target)
 
 
 def hash_model(folder: Path) -> str:

@@ -1,11 +1,12 @@
-"""Where a result comes from, as tags: the links from MLflow to DVC and git."""
+"""Where a result comes from: the links from MLflow to DVC and git."""
 
 import getpass
+import hashlib
+import json
 import os
 import platform
 import subprocess
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,28 +16,45 @@ from stages.shared.params import PARAMS, Data, read_section
 
 
 def describe_origin(name: str) -> dict[str, str]:
-    """DVC stage, experiment, revision, and the md5s of the data that a run reads."""
-    raw = Path(read_section(Data).path)
-    commit = find_baseline()
-    outputs = [":!metrics", ":!dvc.lock"]  # DVC rewrites these while a stage runs
+    """What is known of a run when it begins: DVC stage, experiment, process, and what MLflow calls its source."""
+    experiment = os.environ.get("DVC_EXP_NAME")
     return {
         "dvc.stage": stage_of(name),
-        "dvc.table": describe_table(),
-        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
-        "dvc.baseline_rev": commit,
-        "dvc.dirty": str(bool(ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", *outputs))).lower(),
+        **({"dvc.exp_name": experiment} if experiment else {}),
         "dvc.process": f"{platform.node()}:{os.getpid()}",
         "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or find_user(),
         "mlflow.source.name": f"python -m stages.{stage_of(name).replace('@', ' ')}",
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": commit,
-        f"dvc.md5.{raw.as_posix()}": hash_file(raw),
-        f"dvc.md5.{PREPARED.as_posix()}": hash_folder(PREPARED),
+        "mlflow.source.git.commit": find_baseline(),
     }
 
 
-def describe_result(run_id: str) -> str:
-    """What a run's page says first: the experiment, the parameters that it changed, and the way to the files."""
+def describe_provenance(name: str) -> dict[str, Any]:
+    """All that a result was made from and consists of: commit, experiment, and the md5 of each input and output."""
+    data = read_section(Data)
+    outputs = [":!metrics", ":!dvc.lock"]  # DVC rewrites these while a stage runs
+    changed = ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", *outputs)
+    return {
+        "stage": stage_of(name),
+        "commit": find_baseline(),
+        "uncommitted_changes": bool(changed),
+        "experiment": os.environ.get("DVC_EXP_NAME"),
+        "inputs": {
+            data.path: hash_file(data.path),
+            data.dictionary: hash_file(data.dictionary),
+            PREPARED.as_posix(): hash_folder(PREPARED),
+        },
+        "outputs": {path.as_posix(): hash_file(path) for path in (model_file(name), metrics_file(name))},
+    }
+
+
+def hash_data(inputs: dict[str, str]) -> str:
+    """One md5 for all data that a result was made from: that of the list of their md5s."""
+    return hashlib.md5(json.dumps(inputs, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+
+
+def describe_result(name: str, scores: dict[str, Any]) -> str:
+    """What a run's page says first: its scores, the experiment and what it changed, and the way back to the files."""
     commit = find_baseline()
     committed = read_committed(commit)
     changes = [
@@ -45,12 +63,26 @@ def describe_result(run_id: str) -> str:
         if committed.get(key) != value
     ]
     experiment = os.environ.get("DVC_EXP_NAME")
+    shown = [f"{key} {scores[key]:,.6g}" for key in ("test_r2", "test_rmse", "cv_rmsle") if key in scores]
     lines = [
+        f"{', '.join(shown)}.",
         f"Experiment `{experiment}`." if experiment else "",
         f"Changed since commit {commit[:7]}: {', '.join(changes)}." if changes and committed else "",
-        f"Its files: `python -m stages.history show {run_id}`.",
+        describe_way_back(name),
     ]
     return "\n\n".join(filter(None, lines))
+
+
+def describe_way_back(name: str) -> str:
+    """The lines that bring a model file back, once a commit or an experiment holds it, as Markdown."""
+    path, md5 = model_file(name).as_posix(), hash_file(model_file(name))
+    return f"""Its file, `{path}`, comes back from the commit or experiment that brought it:
+
+```bash
+commit=$(git log --all --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
+git checkout ${{commit:?none holds it yet}} -- dvc.lock dvc.yaml params.yaml
+dvc checkout {path} || dvc pull {path}
+```"""
 
 
 def read_committed(commit: str) -> dict[str, Any]:

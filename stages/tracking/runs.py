@@ -5,8 +5,7 @@ A run is written from the files that DVC owns, so it can be written again at any
 
 import json
 import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,13 +19,17 @@ from stages.model.catalogue import BLEND_COLOUR, MODELS
 from stages.model.results import read_description, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
-from stages.shared.params import Data, Fit, Mlflow, read_section
+from stages.shared.params import Data, Fit, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
-from stages.tracking.models import has_model, log_model, make_schema
-from stages.tracking.provenance import describe_origin, describe_result, hash_outputs
+from stages.tracking.models import LEARNING, find_stored, log_model, make_schema
+from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
 
 CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
+DATA_MD5 = "dvc.data_md5"  # of all that a result was made from
+PROVENANCE = "provenance.json"  # the same md5 by md5, and more
+FIRST = ("test_r2", "test_rmse", "test_mae", "cv_rmsle")  # of the metrics, as MLflow lists them
+RECENT = 100  # finished runs that one request brings; what is not among them is asked for by name
 
 
 @contextmanager
@@ -37,51 +40,54 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
     answering by then, it warns: register logs the run later. Raises InputError if it does not answer at the start.
     """
     with explain_store_errors():
-        run_id = within_limit(lambda: begin_run(name, title))
+        run = within_limit(lambda: begin_run(connect(), name, title))
 
     def log(timings: dict[str, float]) -> None:
         with warn_of_lost_store(stage_of(name)):
-            within_limit(lambda: log_results(run_id, name, title, timings))
+            within_limit(lambda: log_results(run, name, title, timings))
 
     try:
         yield log
     except BaseException:
         with suppress(MlflowException, OSError):
-            mlflow.MlflowClient().set_terminated(run_id, "FAILED")
+            mlflow.MlflowClient().set_terminated(run.info.run_id, "FAILED")
         raise
 
 
-def begin_run(name: str, title: str, rebuilt: bool = False) -> str:
+def begin_run(experiment_id: str, name: str, title: str, rebuilt: bool = False) -> Run:
     colour = MODELS[name].colour if name in MODELS else BLEND_COLOUR
     tags = describe_origin(name) | {"mlflow.runColor": colour} | ({"dvc.rebuilt": "true"} if rebuilt else {})
-    experiment_id = connect()  # before the client, which keeps the store that it finds
-    run_id = mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags).info.run_id
-    if not run_id:
+    run = mlflow.MlflowClient().create_run(experiment_id, run_name=title, tags=tags)
+    if not run.info.run_id:
         raise InputError(f"MLflow at {show_uri()} does not answer as it should: a run without an id")
-    return run_id
+    return run
 
 
-def log_results(run_id: str, name: str, title: str, timings: dict[str, float] | None = None) -> None:
+def log_results(run: Run, name: str, title: str, timings: dict[str, float] | None = None) -> None:
     """Fill a run from the files of its DVC stage, all but its model, and end it as FINISHED.
 
     timings: seconds, which belong to one execution and are in no file.
     Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
     """
-    client, now = mlflow.MlflowClient(), int(time.time() * 1000)
+    client, run_id, start = mlflow.MlflowClient(), run.info.run_id, run.info.start_time
     about = read_description(name)
-    numbers = {k: v for k, v in read_json(metrics_file(name)).items() if isinstance(v, int | float)} | (timings or {})
+    scores, provenance = read_json(metrics_file(name)), describe_provenance(name)
+    numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)} | (timings or {})
+    first = {key: numbers.pop(key) for key in FIRST if key in numbers}
     curve = read_scores_file(name, "learning").itertuples()
-    tags = hash_outputs(name) | {"mlflow.note.content": describe_result(run_id)}
+    tags = {**hash_outputs(name), DATA_MD5: hash_data(provenance["inputs"])}
+    note = describe_result(name, scores)
     client.log_batch(
         run_id,
         metrics=[
-            *(Metric(key, value, now, 0) for key, value in numbers.items()),
-            *(Metric(f"learning_{point.rows}_rmse", point.rmse, now, point.iteration) for point in curve),
+            *(Metric(key, value, start, 0) for key, value in (first | numbers).items()),
+            *(Metric(f"{LEARNING}{point.rows}_rmse", point.rmse, start, point.iteration) for point in curve),
         ],
         params=[Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
+        tags=[RunTag(key, value) for key, value in (tags | {"mlflow.note.content": note}).items()],
     )
-    client.log_inputs(run_id, [describe_dataset(about["columns"])])
+    client.log_dict(run_id, provenance, PROVENANCE)
+    client.log_inputs(run_id, [describe_dataset(about["columns"], provenance["inputs"])])
     client.set_terminated(run_id, "FINISHED")
 
 
@@ -91,47 +97,70 @@ def describe_params(title: str, settings: dict[str, str]) -> dict[str, Any]:
     return {"model_name": title, **settings, **{f"fit.{key}": value for key, value in shared.items()}}
 
 
-def describe_dataset(columns: dict[str, str]) -> DatasetInput:
+def describe_dataset(columns: dict[str, str], md5s: dict[str, str]) -> DatasetInput:
     """The raw table by its md5, as what the run was trained on."""
     raw = read_section(Data).path
     schema = json.dumps({"mlflow_colspec": make_schema(columns).to_dict()})
-    dataset = Dataset(Path(raw).name, hash_file(raw), "local", json.dumps({"uri": raw}), schema=schema)
+    dataset = Dataset(Path(raw).name, md5s[raw], "local", json.dumps({"uri": raw}), schema=schema)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def find_run(name: str) -> Run | None:
-    """The newest finished run of exactly the model and metrics that DVC has in the workspace."""
-    tags = {"dvc.stage": stage_of(name), **hash_outputs(name)}
-    clauses = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
-    found = mlflow.search_runs(
-        experiment_names=[read_section(Mlflow).experiment],
-        filter_string=" and ".join(
-            ["attributes.status = 'FINISHED'", f"tags.`dvc.stage` = '{stage_of(name)}'", *clauses]
-        ),
+def find_runs(experiment_id: str, names: Iterable[str]) -> dict[str, tuple[Run, bool]]:
+    """The newest finished run of exactly the model and metrics that DVC has of each name, and whether it has its model.
+
+    A run that has its model comes before a newer one that has none; a name without a run is left out.
+    """
+    recent = search_finished(experiment_id, RECENT)
+    found = {}
+    for name in names:
+        tags = {"dvc.stage": stage_of(name), **hash_outputs(name)}
+        found[name] = [run for run in recent if tags.items() <= run.data.tags.items()]
+        if not found[name] and len(recent) == RECENT:
+            found[name] = search_finished(experiment_id, 20, tags)
+    stored = find_stored([run for runs in found.values() for run in runs])
+    return {
+        name: next(((run, True) for run in runs if run.info.run_id in stored), (runs[0], False))
+        for name, runs in found.items()
+        if runs
+    }
+
+
+def search_finished(experiment_id: str, most: int, tags: dict[str, str] | None = None) -> list[Run]:
+    """Finished runs, newest first."""
+    clauses = [f"tags.`{key}` = '{value}'" for key, value in (tags or {}).items()]
+    return mlflow.MlflowClient().search_runs(
+        [experiment_id],
+        " and ".join(["attributes.status = 'FINISHED'", *clauses]),
+        max_results=most,
         order_by=["attributes.start_time DESC"],
-        max_results=20,
-        output_format="list",
     )
-    return next((run for run in found if has_model(run)), found[0] if found else None)
 
 
-def mirror_run(name: str, title: str, aside: Executor) -> tuple[Run, bool]:
-    """The finished run of a current result, with its model, and whether it had to be written from DVC's files."""
-    run = find_run(name)
-    if run and has_model(run):
+def mirror_run(
+    experiment_id: str, name: str, title: str, found: tuple[Run, bool] | None, aside: Executor
+) -> tuple[Run, bool]:
+    """The finished run of a current result, with its model, and whether it had to be written from DVC's files.
+
+    found: what `find_runs` has of it. aside: where its picture is drawn.
+    """
+    run, whole = found or (None, False)
+    if run and whole:
         return run, False
-    if run and "dvc.model_id" not in run.data.tags:  # train's own, whose model waits for this moment
-        log_model(run, name, title, aside)
-        return mlflow.get_run(run.info.run_id), False
-    return rebuild_run(name, title, aside), True
+    rebuilt = run is None or "dvc.model_id" in run.data.tags  # else train's own, whose model waits for this moment
+    if run is None or rebuilt:
+        run = begin_run(experiment_id, name, title, rebuilt=True)
+        log_results(run, name, title)
+        run = mlflow.get_run(run.info.run_id)
+    log_model(run, name, title, aside)
+    return mlflow.get_run(run.info.run_id), rebuilt
 
 
-def rebuild_run(name: str, title: str, aside: Executor) -> Run:
-    """A run written from the files in the workspace alone, for a result that MLflow does not have whole."""
-    run_id = begin_run(name, title, rebuilt=True)
-    log_results(run_id, name, title)
-    log_model(mlflow.get_run(run_id), name, title, aside)
-    return mlflow.get_run(run_id)
+def read_provenance(run: Run) -> dict[str, Any]:
+    """What a run was made from; nothing if its file is lost, or if it was logged before there was one."""
+    try:
+        return mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{PROVENANCE}")
+    except (MlflowException, OSError):
+        return {}
 
 
 def has_run(run_id: str) -> bool:
@@ -142,16 +171,12 @@ def has_run(run_id: str) -> bool:
     return True
 
 
-def close_abandoned_runs() -> list[str]:
+def close_abandoned_runs(experiment_id: str) -> list[str]:
     """End as KILLED the runs whose process on this machine was killed; their names."""
     import psutil
 
     abandoned = []
-    for run in mlflow.search_runs(
-        experiment_names=[read_section(Mlflow).experiment],
-        filter_string="attributes.status = 'RUNNING'",
-        output_format="list",
-    ):
+    for run in mlflow.search_runs([experiment_id], "attributes.status = 'RUNNING'", output_format="list"):
         node, _, process = run.data.tags.get("dvc.process", "").rpartition(":")
         if node == platform.node() and not psutil.pid_exists(int(process)):
             mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.race import race
 from tests.conftest import ROOT
+from tests.server import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ def test_four_clones_that_share_an_empty_server_all_find_it(server, tmp_path):
         clones.append(
             subprocess.Popen([sys.executable, "-c", code], cwd=root, env=own, stdout=pipe, stderr=pipe, text=True)
         )
-    said = [clone.communicate(timeout=300) for clone in clones]
+    said = [clone.communicate(timeout=PATIENCE) for clone in clones]
     assert [clone.returncode for clone in clones] == [0] * 4, said
     assert {out.split()[1] for out, _ in said} == {"held"}
     assert len({out for out, _ in said}) == 1

@@ -21,6 +21,7 @@ import requests
 from stages.registry.loading import open_model
 from tests.conftest import ROOT, clone_project, find_runs, find_versions, make_small
 from tests.rest import serving
+from tests.server import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +155,7 @@ def test_both_run_at_once_and_one_version_serves_and_either_rolls_back(stack, an
         subprocess.Popen(["dvc", "repro"], cwd=p.root, env=p.env, stdout=pipe, stderr=pipe, text=True)
         for p in (ann, bob)
     ]
-    said = [process.communicate(timeout=600) for process in both]
+    said = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     last = find_serving(ann)
     assert sorted(find_versions(ann)) == [1, 2, 3]
@@ -189,15 +190,15 @@ def test_wrong_password_and_reader_get_one_line_each(stack, bob):
 
 
 def test_server_that_hangs_during_a_fit_costs_no_result_and_the_store_may_restart(stack, bob):
-    bob.set_params(ridge={"alpha": 7.0})
+    bob.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
     bob.env["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5"
     pipe = subprocess.PIPE
     train = [sys.executable, "-m", "stages.train", "ridge"]
     process = subprocess.Popen(train, cwd=bob.root, env=bob.env, stdout=pipe, stderr=pipe, text=True)
-    assert "Ridge Regression on" in process.stdout.readline()  # printed once the run is open
+    wait_until(lambda: find_runs(bob, "RUNNING"), process)
     stack.signal(signal.SIGSTOP)
     try:
-        _, warned = process.communicate(timeout=300)
+        _, warned = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
         assert "register will log its run" in warned
         assert json.loads((bob.root / "metrics/ridge.json").read_text())["test_r2"] > 0.5
