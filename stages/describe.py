@@ -217,7 +217,7 @@ def write_draft(draft: Draft, path: str, output: Path) -> None:
 
 
 def main() -> None:
-    parser = make_parser("describe", __doc__, "diamonds.csv --target price")
+    parser = make_parser("describe", __doc__, "apples.csv --target weight")
     parser.add_argument("table", help="a .csv, .csv.gz or .parquet file")
     parser.add_argument("--target", help="the column to be learned")
     parser.add_argument("--id", help="the column that names the rows (default: one that looks like it)")

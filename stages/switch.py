@@ -137,7 +137,7 @@ def find_commit(name: str) -> str:
 
 
 def main() -> None:
-    parser = make_parser("switch", __doc__, "Diamonds --table diamonds.csv --target price")
+    parser = make_parser("switch", __doc__, "Apples --table apples.csv --target weight")
     parser.add_argument("name", help="of the experiment and the registered model: letters, digits, - and _")
     parser.add_argument("--table", help="a new table; without it, the last that git has with this registered model")
     parser.add_argument("--target", help="the column to be learned")

@@ -149,14 +149,9 @@ def tune(name: str, trials: int, repeats: int) -> None:
             f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
-<<<<<<< HEAD
-        experiment_id = connect(f"{read_section(Mlflow).experiment}-Tuning")  # the main one holds what DVC holds
-        objective = partial(try_section, name=name, section=section, metric=name_score(fit), score_section=score)
-=======
         tuning = f"{read_section(Mlflow).experiment}-Tuning"  # the main one holds what DVC holds
         experiment_id = connect(tuning, "One run for each `python -m stages.tune`, and below it one for each trial.")
-        objective = partial(try_section, name=name, section=section, score_section=score)
->>>>>>> main
+        objective = partial(try_section, name=name, section=section, metric=name_score(fit), score_section=score)
         with explain_store_errors():
             mlflow.set_experiment(experiment_id=experiment_id)
             with mlflow.start_run(run_name=f"Tune {title}"):

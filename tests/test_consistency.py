@@ -98,8 +98,8 @@ def test_no_module_names_a_column_of_the_houses():
 
 
 def test_no_code_speaks_of_one_table():
-    """What a row is and in which unit the target is measured stands in the dictionary, names in params.yaml. Only the way
-    back to the table that comes with the project, a target of the Makefile, has to name it.
+    """What a row is and in which unit the target is measured stands in the dictionary, names in params.yaml; only the
+    Makefile has a word for the way back to the table that comes with the project.
     """
     words = re.compile(
         r"\b(house|dollar|price|sale|ames)[sd]?\b|houseprice|house-price|\bkaggle\b|\d ?\$", re.IGNORECASE
