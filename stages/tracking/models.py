@@ -72,58 +72,41 @@ BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
 def log_model(run: Run, name: str, title: str, aside: Executor) -> None:
     """Give a finished run its model, from DVC's file, and the picture of what it predicts, which is drawn aside."""
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder, "plots.png")
+        picture, target = Path(folder, "plots.png"), Path(folder, "model")
         predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
         pipeline = load_object(model_file(name))
-        target = name_target(pipeline["encoder"].dictionary)
-        drawn = submit(aside, "stages.model.picture.draw_model", title, target, predictions, features, picture)
-        model_id = log_pipeline(run, pipeline, "model")
+        unit = name_target(pipeline["encoder"].dictionary)
+        drawn = submit(aside, "stages.model.picture.draw_model", title, unit, predictions, features, picture)
+        model_id = save_pipeline(run, pipeline, "model", target)
         wait_for(drawn)
         mlflow.MlflowClient().log_artifact(run.info.run_id, str(picture))
-        mlflow.MlflowClient().set_tag(run.info.run_id, "dvc.model_id", model_id)  # once all is there
+        send_model(run, model_id, target, [RunTag("dvc.model_id", model_id)])
 
 
 def log_champion(run: Run) -> str:
     """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
-    return log_pipeline(run, load_object(model_file("champion")), "champion")
-
-
-def log_pipeline(run: Run, pipeline: "Pipeline", name: str) -> str:
-    """A pipeline as a model of a run, with the run's parameters and metrics; returns the model's id.
-
-    `mlflow.sklearn.log_model` does the same with a request for each metric.
-    """
-    from mlflow.models import Model
-
-    client = mlflow.MlflowClient()
-    model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params)
     with tempfile.TemporaryDirectory() as folder:
-        save_pipeline(pipeline, Path(folder, "model"), Model(run_id=run.info.run_id, model_id=model.model_id))
-        client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
-    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
-    client.log_batch(
-        run.info.run_id,
-        metrics=[
-            Metric(key, value, run.info.start_time, 0, model_id=model.model_id)
-            for key, value in run.data.metrics.items()
-            if not key.startswith(LEARNING)
-        ],
-    )
-    return model.model_id
+        target = Path(folder, "model")
+        model_id = save_pipeline(run, load_object(model_file("champion")), "champion", target)
+        send_model(run, model_id, target, [])
+    return model_id
 
 
-def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:
-    """A pipeline as a folder of MLflow's: skops format, with signature, example and the code that it needs."""
-    from mlflow.models import ModelSignature
+def save_pipeline(run: Run, pipeline: "Pipeline", name: str, target: Path) -> str:
+    """A pipeline as a model of a run, in a folder of MLflow's: skops format, with signature, example and the code that
+    it needs. Returns the model's id, under which `send_model` is to send the folder.
+    """
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
+    client = mlflow.MlflowClient()
+    logged = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="mlflow")
         mlflow.sklearn.save_model(
             pipeline,
             str(target),
-            mlflow_model=model,
+            mlflow_model=Model(run_id=run.info.run_id, model_id=logged.model_id),
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
             signature=ModelSignature(make_schema(name_types(pipeline)), Schema([ColSpec("double")])),
@@ -131,6 +114,27 @@ def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:
             pip_requirements=pin_requirements([*SERVED_WITH, *find_boosters(pipeline["estimator"])]),
             code_paths=[str(copy_code(Path(folder)))],
         )
+    return logged.model_id
+
+
+def send_model(run: Run, model_id: str, folder: Path, tags: list[RunTag]) -> None:
+    """Send a model's folder, and link it with the run's parameters and metrics; the run gets its tags last.
+
+    `mlflow.sklearn.log_model` does the same with a request for each metric.
+    """
+    client = mlflow.MlflowClient()
+    client.log_model_artifacts(model_id, str(folder))
+    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, 0)])
+    client.log_batch(
+        run.info.run_id,
+        metrics=[
+            Metric(key, value, run.info.start_time, 0, model_id=model_id)
+            for key, value in run.data.metrics.items()
+            if not key.startswith(LEARNING)
+        ],
+        tags=tags,
+    )
 
 
 def find_boosters(estimator: Any) -> list[str]:
