@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mlflow
 import pandas as pd
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from stages.model.results import load_object, name_types, read_scores_file
@@ -23,7 +23,6 @@ from stages.tracking.connection import first_line, handle_store_errors
 from stages.tracking.store import find_database, show_uri
 
 if TYPE_CHECKING:
-    from mlflow.models import Model
     from mlflow.types import Schema
     from sklearn.pipeline import Pipeline
 
