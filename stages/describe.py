@@ -27,6 +27,7 @@ from stages.table.sniffing import sniff
 
 MOST_LEVELS = 50  # that a contract lists
 MOST_VALUES = 30_000  # in a draft, which must stay a file of settings
+LONGEST_EXAMPLE = 10  # characters of a number or a date
 USUAL = {"na_means": "unknown", "feature": True}  # what need not be said of a column
 
 
@@ -62,7 +63,7 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     entries = {name: fact.entry for name, fact in facts.items()}
     rows = read_table(path, {**dictionary, "columns": entries}, log_target=False)
     useless = find_useless(facts, target)
-    if not id_name and (found := find_id(useless)):
+    if not id_name and (found := find_id(useless, facts)):
         dictionary["id"] = found
     useless.pop(dictionary.get("id", ""), None)
     dictionary["columns"] = {
@@ -90,8 +91,8 @@ def draft_column(fact: Facts, *, usable: bool, named: bool) -> dict[str, Any]:
     usable: whether anything can be learned from it. named: whether it is the id.
     """
     column = {key: value for key, value in fact.entry.items() if USUAL.get(key) != value}
-    if not usable:
-        return {**column, "feature": False}
+    if column["type"] == "text" or not usable:
+        return column if column["type"] == "text" else {**column, "feature": False}
     if column["type"] == "number" and not named:
         return {**column, "range": widen(float(fact.low or 0), float(fact.high or 0))}
     if column["type"] == "category" and 0 < len(fact.counts) <= MOST_LEVELS:
@@ -105,7 +106,8 @@ def note_column(fact: Facts, useless: str | None = None) -> str:
     commonest = list(fact.counts.items())[:3]
     if fact.low is not None:
         low, high = (end if isinstance(end, str) else f"{end:.6g}" for end in (fact.low, fact.high))
-        said.append(f"{low} to {high}, as {', '.join(value for value, _ in commonest)}")
+        short = [value for value, _ in commonest if len(value) <= LONGEST_EXAMPLE]
+        said.append(f"{low} to {high}{', as ' if short else ''}{', '.join(short)}")
     elif fact.entry["type"] in ("category", "flag") and len(fact.counts) <= MOST_LEVELS:
         said.append(", ".join(f"{value} {show_share(count / fact.rows)}" for value, count in commonest))
     elif commonest:
@@ -148,7 +150,7 @@ def show_draft(draft: Draft, path: str) -> str:
     unit = find_unit(target)
     lines = [
         f"# Drafted from {show_comment(Path(path).name)}, {draft.n_rows:,} rows, by `python -m stages.describe`.",
-        "# Read it, correct it, and it is the contract: a table that breaks it is refused. Keys: docs/OWN_TABLE.md",
+        "# Read it, correct it, and it is the contract: a table that breaks it is refused. Keys: docs/DICTIONARY.md",
         *(["#", "# Look at these first:"] if draft.findings else []),
         *(f"# - {show_comment(finding)}" for finding in draft.findings),
         "",
@@ -204,12 +206,6 @@ def list_changes(path: str, dictionary: dict[str, Any]) -> Iterator[str]:
     yield from (line.replace("row(s), id ", "row(s), ") for line in tally.describe())
 
 
-def refuse_present(output: Path, *, force: bool) -> None:
-    """Raises InputError if there is a dictionary already."""
-    if output.exists() and not force:
-        raise InputError(f"{output}: exists already; --update holds the table against it, --force drafts it again")
-
-
 def write_draft(draft: Draft, path: str, output: Path) -> None:
     with write_whole(output) as part:
         part.write_text(show_draft(draft, path), encoding="utf-8")
@@ -232,9 +228,12 @@ def main() -> None:
         return
     if not args.target:
         raise InputError("--target: which column is to be learned?")
-    refuse_present(output, force=args.force)
+    if output.suffix not in (".yaml", ".yml"):
+        raise InputError(f"--output {output}: must end in .yaml")
+    if output.exists() and not args.force:
+        raise InputError(f"{output}: exists already; --update holds the table against it, --force drafts it again")
     write_draft(draft_table(args.table, args.target, args.id), args.table, output)
-    name = re.sub(r"\W|_", "", output.stem).title() or "Mine"
+    name = re.sub(r"^[^A-Za-z]+|[^A-Za-z0-9]", "", output.stem).title() or "Mine"
     print(f"Next: make new TABLE={quote(args.table)} DICTIONARY={quote(str(output))} NAME={name}")
 
 

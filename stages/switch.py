@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.describe import draft_table, refuse_present, write_draft
+from stages.describe import draft_table, write_draft
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, require_file, write_whole
 from stages.shared.params import PARAMS, read_mapping, write_params
@@ -76,14 +76,25 @@ def put_in_place(file: str, path: Path) -> None:
             shutil.copyfile(file, part)
 
 
-def start_table(name: str, table: str, target: str | None, dictionary: str | None, *, force: bool) -> None:
-    """Put a new table and its dictionary in the place of those that are here."""
+def choose_files(name: str, table: str, dictionary: str | None, *, force: bool) -> tuple[Path, Path]:
+    """Where a new table and its dictionary are to lie. Raises InputError if something stands in the way."""
     if not table:
         raise InputError("--table: which file?")
-    place = find_place(table, "data/raw", name)
+    place, data = find_place(table, "data/raw", name), read_mapping("data")
+    if read_mapping("mlflow")["registered_model"] == name and data["path"] != place.as_posix():
+        raise InputError(f"{name} is the model of {data['path']}; choose another name")
     described = find_place(dictionary, "data", name) if dictionary else Path("data", f"{name.lower()}.yaml")
-    if read_mapping("mlflow")["registered_model"] == name and read_mapping("data")["path"] != place.as_posix():
-        raise InputError(f"{name} is the model of {read_mapping('data')['path']}; choose another name")
+    if described.exists() and not dictionary and not force:
+        raise InputError(
+            f"{described}: exists already; --dictionary {described} takes it as it is, --force drafts it again "
+            f"(make: DICTIONARY={described}, FORCE=1)"
+        )
+    return place, described
+
+
+def start_table(name: str, table: str, target: str | None, dictionary: str | None, *, force: bool) -> None:
+    """Put a new table and its dictionary in the place of those that are here."""
+    place, described = choose_files(name, table, dictionary, force=force)
     if not force:
         require_saved(*RESULTS)
     if dictionary:
@@ -91,7 +102,6 @@ def start_table(name: str, table: str, target: str | None, dictionary: str | Non
         rows = read_table(table, complete_dictionary(table, known), log_target=False)
         put_in_place(dictionary, described)
     elif target:
-        refuse_present(described, force=force)
         draft = draft_table(table, target)
         known, rows = draft.dictionary, draft.rows
         write_draft(draft, table, described)
@@ -99,18 +109,9 @@ def start_table(name: str, table: str, target: str | None, dictionary: str | Non
         raise InputError("--target: which column is to be learned?")
     put_in_place(table, place)
     empty_results()
-    write_params(
-        {
-            "data": {
-                "path": place.as_posix(),
-                "dictionary": described.as_posix(),
-                "target": target if dictionary else None,
-            },
-            "mlflow": {"experiment": name, "registered_model": name},
-            "fit": {"log_target": is_skewed(rows[known["target"]])},
-            "register": {"min_test_r2": None},
-        }
-    )
+    data = {"path": place.as_posix(), "dictionary": described.as_posix(), "target": target if dictionary else None}
+    fit, names = {"log_target": is_skewed(rows[known["target"]])}, {"experiment": name, "registered_model": name}
+    write_params({"data": data, "mlflow": names, "fit": fit, "register": {"min_test_r2": None}})
 
 
 def bring_back(name: str, *, force: bool) -> None:

@@ -52,9 +52,10 @@ def tells_rows_apart(name: str, fact: Facts) -> bool:
     return bool(ID.search(name) or INDEX.search(name))
 
 
-def find_id(useless: Mapping[str, str]) -> str | None:
-    """The column that names rows, and is no mere index of them."""
-    return next((n for n, reason in useless.items() if not reason.startswith("holds") and not INDEX.search(n)), None)
+def find_id(useless: Mapping[str, str], facts: Mapping[str, Facts]) -> str | None:
+    """The column of numbers that names rows, and is no mere index of them."""
+    names = [name for name, reason in useless.items() if not reason.startswith("holds")]
+    return next((n for n in names if facts[n].entry["type"] == "number" and not INDEX.search(n)), None)
 
 
 def are_codes(values: pd.Series) -> bool:
