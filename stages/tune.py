@@ -86,32 +86,27 @@ def read_training() -> Training:
     return load_object(PREPARED / "encoder.joblib"), read_table("rows_train"), read_targets()["train"]
 
 
-def name_score(fit: Fit) -> str:
-    """The score to lower: in the space in which the models' errors count."""
-    return "cv_rmsle" if fit.log_target else "cv_rmse"
-
-
 def score_section(training: Training, name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
-    """Mean cross-validated RMSLE, or RMSE if the target is not logged, over folds drawn with consecutive seeds."""
+    """Mean cross-validated RMSLE over folds drawn with consecutive seeds."""
     encoder, rows, target = training
     estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
-    scores = []
-    for repeat in range(repeats):
-        drawn = fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": max(fit.cv_folds, 2)})
-        predicted = predict_folds(fit_folds(encoder, estimator, rows, target, drawn), rows, drawn)
-        scores.append(score_folds(target, predicted)[name_score(fit)])
+    scores = [
+        score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, drawn), rows, drawn))["cv_rmsle"]
+        for drawn in (
+            fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": max(fit.cv_folds, 2)})
+            for repeat in range(repeats)
+        )
+    ]
     return float(np.mean(scores))
 
 
-def try_section(
-    trial: optuna.Trial, name: str, section: dict[str, Any], metric: str, score_section: Callable[..., float]
-) -> float:
+def try_section(trial: optuna.Trial, name: str, section: dict[str, Any], score_section: Callable[..., float]) -> float:
     """One trial: a section with some of its values replaced, scored, and logged as a nested run."""
     tried = {**section, **suggest(trial, SPACES[name])}
     with mlflow.start_run(run_name=f"trial {trial.number}", nested=True):
         score = score_section(section=tried)
         mlflow.log_params(tried)
-        mlflow.log_metric(metric, score)
+        mlflow.log_metric("cv_rmsle", score)
     print(f"tune@{name}: trial {trial.number}: {score:.5f} with {tried}", flush=True)
     return score
 
@@ -151,12 +146,12 @@ def tune(name: str, trials: int, repeats: int) -> None:
         )
         tuning = f"{read_section(Mlflow).experiment}-Tuning"  # the main one holds what DVC holds
         experiment_id = connect(tuning, "One run for each `python -m stages.tune`, and below it one for each trial.")
-        objective = partial(try_section, name=name, section=section, metric=name_score(fit), score_section=score)
+        objective = partial(try_section, name=name, section=section, score_section=score)
         with explain_store_errors():
             mlflow.set_experiment(experiment_id=experiment_id)
             with mlflow.start_run(run_name=f"Tune {title}"):
                 study.optimize(objective, n_trials=trials)
-                mlflow.log_metric(name_score(fit), study.best_value)
+                mlflow.log_metric("cv_rmsle", study.best_value)
     best = suggest(optuna.trial.FixedTrial(study.best_params), SPACES[name])  # type: ignore[arg-type]
     if study.best_value < present:
         write_params({name: best})

@@ -16,16 +16,12 @@ LARGEST_DRAW = 2**20  # row numbers drawn at a time
 
 class Metric(NamedTuple):
     """How a metric is computed over the last axis, which direction is better, and to how many places it is kept: None
-    for an amount in the unit of the target. It says nothing of a target below `lowest`.
+    for an amount in the unit of the target.
     """
 
     score: Callable[[Array, Array], Array]
     greater_is_better: bool
     places: int | None
-    lowest: float = -np.inf
-
-    def suits(self, y: Array) -> bool:
-        return bool(np.min(y) >= self.lowest)
 
     def round(self, value: Any) -> float:
         return float(round_amounts(value)) if self.places is None else round(float(value), self.places)
@@ -65,8 +61,8 @@ METRICS = {
     "rmse": Metric(rmse, greater_is_better=False, places=None),
     "mae": Metric(mae, greater_is_better=False, places=None),
     "r2": Metric(r2, greater_is_better=True, places=6),
-    "rmsle": Metric(rmsle, greater_is_better=False, places=6, lowest=0.0),
-    "mdape": Metric(mdape, greater_is_better=False, places=4, lowest=np.finfo(float).tiny),
+    "rmsle": Metric(rmsle, greater_is_better=False, places=6),
+    "mdape": Metric(mdape, greater_is_better=False, places=4),
 }
 
 
@@ -99,10 +95,8 @@ def find_metric(key: str) -> str:
 
 
 def score_predictions(y: Array, predicted: Array, prefix: str) -> dict[str, float]:
-    """Every metric of predictions (n_rows,) that suits the target, under its name, as in `test_rmse`, rounded so that
-    it can be compared.
-    """
-    return {f"{prefix}_{name}": m.round(m.score(y, predicted)) for name, m in METRICS.items() if m.suits(y)}
+    """Every metric of predictions (n_rows,) under its name, as in `test_rmse`, rounded so that it can be compared."""
+    return {f"{prefix}_{name}": m.round(m.score(y, predicted)) for name, m in METRICS.items()}
 
 
 def resample(n_rows: int, seed: int) -> Iterator[Array]:

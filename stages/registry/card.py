@@ -65,8 +65,8 @@ def summarize(report: Scores) -> str:
     return (
         f"{report['model']}. Test RMSE {show_amount(report['test_rmse'])}{unit} (95 % interval "
         f"{show_amount(report['test_rmse_low'])} to {show_amount(report['test_rmse_high'])}), "
-        f"R² {report['test_r2']:.4f} ({report['test_r2_low']:.3f} to {report['test_r2_high']:.3f})"
-        + (f", median error {report['test_mdape']:.1f} %." if "test_mdape" in report else ".")
+        f"R² {report['test_r2']:.4f} ({report['test_r2_low']:.3f} to {report['test_r2_high']:.3f}), "
+        f"median error {report['test_mdape']:.1f} %."
     )
 
 
