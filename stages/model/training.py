@@ -27,6 +27,7 @@ from stages.model.results import (
     describe_scores,
     load_object,
     read_features,
+    read_fit,
     read_table,
     read_targets,
     score_parts,
@@ -36,7 +37,7 @@ from stages.model.results import (
 )
 from stages.shared.aside import start_aside, wait_for
 from stages.shared.files import PREPARED
-from stages.shared.params import Fit, read_mapping, read_section
+from stages.shared.params import read_mapping
 
 
 class Trained(NamedTuple):
@@ -50,8 +51,10 @@ class Trained(NamedTuple):
 
 def build_model(name: str) -> BaseEstimator:
     """The unfitted estimator of a model. Raises InputError for whatever its section of params.yaml has wrong."""
-    fit, model = read_section(Fit), require_model(name)
-    return build_estimator(build_regressor(name, read_mapping(name), fit.seed, fit.threads), model, fit.log_target)
+    fit, model = read_fit(), require_model(name)
+    return build_estimator(
+        build_regressor(name, read_mapping(name), fit.seed, fit.threads), model, bool(fit.log_target)
+    )
 
 
 def check_model(name: str) -> None:
@@ -66,7 +69,7 @@ def fit_model(name: str) -> Trained:
 
     Raises InputError if it predicts nothing finite.
     """
-    fit, title, estimator, target = read_section(Fit), require_model(name).title, build_model(name), read_targets()
+    fit, title, estimator, target = read_fit(), require_model(name).title, build_model(name), read_targets()
     encoder, folds = load_object(PREPARED / "encoder.joblib"), None
     with threadpool_limits(fit.threads):
         if fit.cv_folds:

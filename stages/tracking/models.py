@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from stages.model.results import load_object, name_types, read_scores_file
+from stages.model.results import load_object, read_scores_file
 from stages.shared.aside import submit, wait_for
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
@@ -23,8 +23,7 @@ from stages.tracking.connection import first_line, handle_store_errors
 from stages.tracking.store import find_database, show_uri
 
 if TYPE_CHECKING:
-    from mlflow.models import Model
-    from mlflow.types import Schema
+    from mlflow.models import ModelSignature
     from sklearn.pipeline import Pipeline
 
 CODE = (
@@ -96,8 +95,7 @@ def save_pipeline(run: Run, pipeline: "Pipeline", name: str, target: Path) -> st
     """A pipeline as a model of a run, in a folder of MLflow's: skops format, with signature, example and the code that
     it needs. Returns the model's id, under which `send_model` is to send the folder.
     """
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.models import Model
 
     client = mlflow.MlflowClient()
     logged = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params)
@@ -109,7 +107,7 @@ def save_pipeline(run: Run, pipeline: "Pipeline", name: str, target: Path) -> st
             mlflow_model=Model(run_id=run.info.run_id, model_id=logged.model_id),
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
-            signature=ModelSignature(make_schema(name_types(pipeline)), Schema([ColSpec("double")])),
+            signature=make_signature(list(pipeline["encoder"].columns_)),
             input_example=read_example()[list(pipeline["encoder"].columns_)],
             pip_requirements=pin_requirements([*SERVED_WITH, *find_boosters(pipeline["estimator"])]),
             code_paths=[str(copy_code(Path(folder)))],
@@ -156,11 +154,14 @@ def copy_code(folder: Path) -> Path:
     return package
 
 
-def make_schema(columns: dict[str, str]) -> "Schema":
-    """The raw columns that a model takes and their types, as MLflow describes them."""
-    from mlflow.types import ColSpec, Schema
+def make_signature(names: list[str]) -> "ModelSignature":
+    """The raw columns that a model takes, of any type: whole numbers, flags, dates or nothing but missing values have
+    one type in a CSV file as pandas reads it, another in JSON, and MLflow would refuse all but one.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    return Schema([ColSpec(kind, name) for name, kind in columns.items()])
+    return ModelSignature(Schema([ColSpec(AnyType(), name) for name in names]), Schema([ColSpec("double")]))
 
 
 def read_example() -> pd.DataFrame:
