@@ -18,7 +18,8 @@ from sklearn.pipeline import Pipeline
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from stages.model.catalogue import MODELS
-from stages.model.estimators import build_estimator, build_regressor
+from stages.model.estimators import build_estimator, build_regressor, resolve_section
+from stages.shared.params import Fit, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.encoder import Encoder
@@ -26,18 +27,20 @@ from stages.table.encoder import Encoder
 
 def main() -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    data, fit = params["data"], params["fit"]
+    data, fit = params["data"], read_section(Fit)
     dictionary = read_dictionary(data["dictionary"])
     table = read_table(data["path"], dictionary)
     train, test = train_test_split(table, test_size=data["test_size"], random_state=data["seed"])
     target = dictionary["target"]
+    X = Encoder(dictionary).fit(train).transform(train)
 
     mlflow.set_experiment("plain script")
     for name, model in MODELS.items():
         with mlflow.start_run(run_name=model.title):
-            regressor = build_regressor(name, params[name], fit["seed"], fit["threads"])
+            section = resolve_section(name, params[name], X, train[target].to_numpy(), fit)
+            regressor = build_regressor(name, section, fit.seed, fit.threads)
             pipeline = Pipeline(
-                [("encoder", Encoder(dictionary)), ("estimator", build_estimator(regressor, model, fit["log_target"]))]
+                [("encoder", Encoder(dictionary)), ("estimator", build_estimator(regressor, model, fit.log_target))]
             )
             pipeline.fit(train, train[target])
             mlflow.log_params({"model_name": model.title, **regressor.get_params()})

@@ -21,10 +21,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
 from stages.model.catalogue import MODELS, require_model
-from stages.model.estimators import build_estimator, build_regressor
+from stages.model.estimators import build_estimator, build_regressor, resolve_section
 from stages.model.folds import fit_folds, predict_folds, score_folds
 from stages.model.metrics import find_cv
-from stages.model.results import load_object, read_fit, read_table, read_targets
+from stages.model.results import load_object, read_features, read_fit, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, hash_folder, write_whole
 from stages.shared.params import PARAMS, Fit, Mlflow, read_mapping, read_section
@@ -54,7 +54,7 @@ SPACES: dict[str, dict[str, Any]] = {
     },
     "xgboost": {
         "learning_rate": (0.01, 0.1, True),
-        "max_depth": (2, 5, False),
+        "max_depth": (2, 8, False),
         "min_child_weight": (1.0, 10.0, True),
         "subsample": (0.4, 1.0, False),
         "colsample_bynode": (0.05, 0.5, True),
@@ -62,7 +62,7 @@ SPACES: dict[str, dict[str, Any]] = {
     },
     "lightgbm": {
         "learning_rate": (0.01, 0.1, True),
-        "num_leaves": (3, 12, False),
+        "num_leaves": (3, 63, True),
         "min_child_samples": (3, 20, False),
         "subsample": (0.4, 1.0, False),
         "feature_fraction_bynode": (0.05, 0.5, True),
@@ -157,7 +157,8 @@ def tune(name: str, trials: int, repeats: int) -> None:
         raise InputError(f"{title} has nothing to search")
     if min(trials, repeats) < 1:
         raise InputError(f"--trials {trials} --repeats {repeats}: each must be at least 1")
-    fit, section, training = read_fit(), read_mapping(name), read_training()
+    fit, training = read_fit(), read_training()
+    section = resolve_section(name, read_mapping(name), read_features("train"), training[2], fit)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(name_study(name, section, fit, repeats), fit.seed)
     with threadpool_limits(fit.threads):

@@ -458,6 +458,7 @@ HYPERPARAMETERS = {
         *({"alpha": value} for value in (-1.0, "1e-3", "big", None, True, 10**400, float("inf"), float("nan"), [1, 2])),
         *({"solver": value} for value in ("lbfgs", "magic", 5, None)),
         {"alhpa": 1.0},
+        {"max_iter": "auto"},
         {"tol": -1},
         {"max_iter": 0},
         {5: 5},

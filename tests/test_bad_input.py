@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from stages.model import training
+from stages.model.auto import leave_out_auto
 from stages.model.catalogue import MODELS
 from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import draw_folds
@@ -93,7 +94,8 @@ def ridge(dictionary, houses, params):
 
     from stages.table.encoder import Encoder
 
-    estimator = build_estimator(build_regressor("ridge", params["ridge"], 42, 1), MODELS["ridge"], log_target=True)
+    regressor = build_regressor("ridge", leave_out_auto("ridge", params["ridge"]), 42, 1)
+    estimator = build_estimator(regressor, MODELS["ridge"], log_target=True)
     return Pipeline([("encoder", Encoder(dictionary)), ("estimator", estimator)]).fit(houses, houses["SalePrice"])
 
 
@@ -282,7 +284,7 @@ LEARNERS = [(name, values) for name, listed in bad.HYPERPARAMETERS.items() for v
 @pytest.mark.parametrize(("name", "values"), LEARNERS, ids=lambda value: f"{value}"[:60])
 def test_a_hyperparameter_that_its_class_does_not_take(tmp_path, monkeypatch, capfd, params, name, values):
     monkeypatch.chdir(tmp_path)
-    said = refuse(lambda: build_regressor(name, {**params[name], **values}, 42, 1))
+    said = refuse(lambda: build_regressor(name, {**leave_out_auto(name, params[name]), **values}, 42, 1))
     assert f"params.yaml: {name}" in said
     assert capfd.readouterr().err == ""
 

@@ -115,7 +115,7 @@ def test_experiment_in_a_temporary_folder_logs_to_the_projects_store(clone):
     assert run.data.tags["dvc.exp_name"] == "aside"
     note = run.data.tags["mlflow.note.content"]
     assert "Experiment `aside`" in note
-    assert "`ridge.alpha` 100.0 → 5.0." in note
+    assert "`ridge.alpha` auto → 5.0." in note
     assert predict(run, clone).shape == (292,)
     assert find_versions(clone)[1][0] == "Production"
 

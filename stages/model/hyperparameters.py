@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from stages.model.auto import AUTO, list_rules
+
 UNFIT = (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, MemoryError)  # what libraries raise
 THREADS = re.compile(r"n_jobs|nthreads?|num_threads?")
 ALLOWED_THREADS = [-1, *range(1, (os.cpu_count() or 1) + 1)]
@@ -31,7 +33,11 @@ def find_faults(name: str, regressor: Any, section: dict[str, Any], settings: di
         odd = {key: reason for key, reason in alone.items() if reason}
     if together and not odd:
         return [f"params.yaml: {name}: {together}"]
-    return [f"params.yaml: {name}.{key} = {section[key]!r:.60}: {reason}" for key, reason in odd.items()]
+    known = f"; auto may stand for {', '.join(list_rules(name)) or 'nothing'} here"
+    return [
+        f"params.yaml: {name}.{key} = {section[key]!r:.60}: {reason}{known if section[key] == AUTO else ''}"
+        for key, reason in odd.items()
+    ]
 
 
 def check_value(regressor: Any, key: str, value: Any) -> str:

@@ -10,12 +10,14 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from stages.model.auto import find_auto, leave_out_auto
 from stages.model.catalogue import require_model
 from stages.model.estimators import (
     build_estimator,
     build_regressor,
     find_regressor,
     predict_target,
+    resolve_section,
     round_coefficients,
 )
 from stages.model.folds import cross_validate
@@ -49,17 +51,22 @@ class Trained(NamedTuple):
     timings: dict[str, float]
 
 
-def build_model(name: str) -> BaseEstimator:
-    """The unfitted estimator of a model. Raises InputError for whatever its section of params.yaml has wrong."""
-    fit, model = read_fit(), require_model(name)
-    return build_estimator(
-        build_regressor(name, read_mapping(name), fit.seed, fit.threads), model, bool(fit.log_target)
-    )
-
-
 def check_model(name: str) -> None:
-    """Raises InputError if a model cannot be fitted as params.yaml has it."""
-    build_model(name)
+    """Raises InputError for whatever a model's section of params.yaml has wrong."""
+    require_model(name)
+    fit, section = read_fit(), read_mapping(name)
+    build_regressor(name, leave_out_auto(name, section), fit.seed, fit.threads)
+
+
+def build_model(name: str, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
+    """The unfitted estimator of a model, with what `auto` in its section of params.yaml stands for on these rows."""
+    fit, section = read_fit(), read_mapping(name)
+    resolved = resolve_section(name, section, X, y, fit)
+    chosen = ", ".join(f"{key} {resolved[key]}" for key in find_auto(name, section))
+    if chosen:
+        print(f"train@{name}: auto: {chosen}", flush=True)
+    regressor = build_regressor(name, resolved, fit.seed, fit.threads)
+    return build_estimator(regressor, require_model(name), bool(fit.log_target))
 
 
 @lru_cache(1)
@@ -69,13 +76,14 @@ def fit_model(name: str) -> Trained:
 
     Raises InputError if it predicts nothing finite.
     """
-    fit, title, estimator, target = read_fit(), require_model(name).title, build_model(name), read_targets()
+    fit, title, target = read_fit(), require_model(name).title, read_targets()
     encoder, folds = load_object(PREPARED / "encoder.joblib"), None
     with threadpool_limits(fit.threads):
+        X = read_features("train")
+        estimator = build_model(name, X, target["train"])
         if fit.cv_folds:
             rows = read_table("rows_train")
             folds = start_aside().submit(cross_validate, encoder, estimator, rows, target["train"], fit)
-        X = read_features("train")
         print(f"train@{name}: {title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()
         estimator.fit(X, target["train"])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from stages.model.catalogue import MODELS
-from stages.model.estimators import build_estimator, build_regressor
+from stages.model.estimators import build_estimator, build_regressor, resolve_section
 from stages.shared.cli import InputError
+from stages.shared.params import Fit
 
 
 def build(name, **section):
@@ -17,8 +18,9 @@ def build(name, **section):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_section_of_params_builds_a_model_that_learns_five_rows(name, params):
-    estimator = build_estimator(build(name, **params[name]), MODELS[name], log_target=True)
     X, y = np.arange(40.0).reshape(20, 2), np.linspace(50_000, 200_000, 20)
+    section = resolve_section(name, params[name], X, y, Fit(**params["fit"]))
+    estimator = build_estimator(build(name, **section), MODELS[name], log_target=True)
     predicted = estimator.fit(X, y).predict(X)
     assert np.isfinite(predicted).all()
     assert (predicted > 0).all()
@@ -51,6 +53,11 @@ def test_seed_and_threads_reach_every_class_that_takes_them(name):
         ("lightgbm", "num_leafs", 4, "Unknown parameter: num_leafs"),
         ("ridge", "solver", "lbfgs", "positive=True"),
         ("lightgbm", "learning_rate", float("nan"), "finite"),
+        ("ridge", "tol", "auto", "auto may stand for alpha here"),
+        ("linear", "positive", "auto", "auto may stand for nothing here"),
+        ("decision_tree", "max_leaf_nodes", "auto", "auto may stand for min_samples_leaf here"),
+        ("xgboost", "subsample", "auto", "auto may stand for n_estimators, max_depth, colsample_bynode here"),
+        ("lightgbm", "learning_rate", "auto", "auto may stand for n_estimators, num_leaves"),
     ],
 )
 def test_bad_hyperparameter_is_refused_by_section_key_value_and_what_is_allowed(name, key, value, allowed):
