@@ -40,7 +40,7 @@ def main() -> None:
             section = resolve_section(name, params[name], X, train[target].to_numpy(), fit)
             regressor = build_regressor(name, section, fit.seed, fit.threads)
             pipeline = Pipeline(
-                [("encoder", Encoder(dictionary)), ("estimator", build_estimator(regressor, model, fit.log_target))]
+                [("encoder", Encoder(dictionary)), ("estimator", build_estimator(regressor, model, bool(fit.log_target)))]
             )
             pipeline.fit(train, train[target])
             mlflow.log_params({"model_name": model.title, **regressor.get_params()})

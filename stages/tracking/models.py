@@ -153,7 +153,7 @@ def copy_code(folder: Path) -> Path:
 
 
 def make_signature(names: list[str]) -> "ModelSignature":
-    """The raw columns of a model, of any type: MLflow would refuse whole numbers, flags and dates as pandas reads them."""
+    """The raw columns of a model, of any type: MLflow refuses whole numbers, flags and dates as pandas reads them."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
