@@ -27,10 +27,10 @@ class Metric(NamedTuple):
     fits: Callable[[Array], Any] = lambda _: True
 
     def round(self, value: Any) -> float:
-        """The value to its places, or, if it is small, to four significant digits."""
+        """The value to its places, or, if it is small, to three significant digits."""
         if self.places is None or not value:
             return float(round_amounts(value))
-        return round(float(value), max(self.places, 3 - math.floor(math.log10(abs(value)))))
+        return round(float(value), max(self.places, 2 - math.floor(math.log10(abs(value)))))
 
 
 def rmse(y: Array, predicted: Array) -> Array:
