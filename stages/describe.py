@@ -35,13 +35,11 @@ USUAL = {"na_means": "unknown", "feature": True}  # what need not be said of a c
 class Draft:
     """A dictionary, with what to say of its columns and of the table.
 
-    notes: what each column holds. findings: what a person should look at. rows: the table as prepare reads it, which
-    may be less than all n_rows.
+    notes: what each column holds. findings: what a person should look at.
     """
 
     dictionary: dict[str, Any]
     n_rows: int
-    rows: pd.DataFrame
     notes: dict[str, str]
     findings: list[str] = field(default_factory=list)
 
@@ -63,7 +61,7 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     entries = {name: fact.entry for name, fact in facts.items()}
     rows = read_table(path, {**dictionary, "columns": entries}, log_target=False)
     useless = find_useless(facts, target)
-    if not id_name and (found := find_id(useless, facts)):
+    if not id_name and (found := find_id(useless)):
         dictionary["id"] = found
     useless.pop(dictionary.get("id", ""), None)
     dictionary["columns"] = {
@@ -73,7 +71,7 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     dictionary["columns"] = take_first(dictionary["columns"])
     notes = {name: note_column(fact, useless.get(name)) for name, fact in facts.items()}
     features = rows.drop(columns=[*useless, dictionary.get("id", "")], errors="ignore")
-    return Draft(dictionary, facts[target].rows, rows, notes, [*list_findings(features, facts, target)])
+    return Draft(dictionary, facts[target].rows, notes, [*list_findings(features, facts, target)])
 
 
 def take_first(columns: dict[str, Any]) -> dict[str, Any]:

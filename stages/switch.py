@@ -23,7 +23,6 @@ from stages.shared.params import PARAMS, read_mapping, write_params
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.inference import complete_dictionary
-from stages.table.profile import is_skewed
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 FOLDERS = [PREPARED, *map(Path, ("models", "scores", "plots", "metrics"))]
@@ -98,20 +97,17 @@ def start_table(name: str, table: str, target: str | None, dictionary: str | Non
     if not force:
         require_saved(*RESULTS)
     if dictionary:
-        known = read_dictionary(dictionary, target)
-        rows = read_table(table, complete_dictionary(table, known), log_target=False)
+        read_table(table, complete_dictionary(table, read_dictionary(dictionary, target)), log_target=False)
         put_in_place(dictionary, described)
     elif target:
-        draft = draft_table(table, target)
-        known, rows = draft.dictionary, draft.rows
-        write_draft(draft, table, described)
+        write_draft(draft_table(table, target), table, described)
     else:
         raise InputError("--target: which column is to be learned?")
     put_in_place(table, place)
     empty_results()
     data = {"path": place.as_posix(), "dictionary": described.as_posix(), "target": target if dictionary else None}
-    fit, names = {"log_target": is_skewed(rows[known["target"]])}, {"experiment": name, "registered_model": name}
-    write_params({"data": data, "mlflow": names, "fit": fit, "register": {"min_test_r2": None}})
+    names = {"experiment": name, "registered_model": name}
+    write_params({"data": data, "mlflow": names, "fit": {"log_target": "auto"}, "register": {"min_test_r2": None}})
 
 
 def bring_back(name: str, *, force: bool) -> None:

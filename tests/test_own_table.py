@@ -33,9 +33,9 @@ def make_integers():
 
 
 def make_flags():
-    """True and false, yes and no."""
+    """Booleans, and a target that is zero in a third of the rows."""
     rows = pd.DataFrame({"open": RNG.random(300) < 0.7, "member": RNG.choice(["yes", "no"], 300), "n": range(300)})
-    visits = np.where(rows["open"], 5 + 10 * (rows["member"] == "yes") + RNG.integers(0, 3, 300), 1)
+    visits = np.where(rows["open"], 5 + 10 * (rows["member"] == "yes") + RNG.integers(0, 3, 300), 0)
     return rows.assign(n=RNG.integers(0, 50, 300), visits=visits), "visits"
 
 
@@ -45,6 +45,11 @@ def make_dates():
     return pd.DataFrame(
         {"day": days.strftime("%Y-%m-%d"), "wind": RNG.random(400).round(3), "load": load.round(2)}
     ), "load"
+
+
+def make_missing_targets():
+    rows = load_diabetes(as_frame=True).frame
+    return rows.assign(target=rows["target"].mask(np.arange(len(rows)) % 20 == 3)), "target"
 
 
 def make_tiny():
@@ -67,6 +72,7 @@ TABLES = {
     "Integers": (make_integers, {}, 0.8),
     "Flags": (make_flags, {}, 0.9),
     "Dates": (make_dates, {}, 0.6),
+    "MissingTargets": (make_missing_targets, {}, 0.3),
     "Tiny": (make_tiny, {}, None),
     "SmallUnits": (make_small_units, {}, 0.5),
     "Latin": (make_latin, {"sep": ";", "decimal": ",", "encoding": "latin-1"}, 0.7),
@@ -237,7 +243,7 @@ def make_findings():
             "empty": None,
             "remark": [f"remark {k} of a person" for k in range(n)],
             "size": RNG.random(n),
-            "price": price,
+            "price": np.where(np.arange(n) % 100 == 7, np.nan, price),
         }
     )
     return pd.concat([rows, rows.iloc[:0]]), "price"
@@ -250,6 +256,7 @@ def test_leaks_and_all_that_looks_wrong_is_flagged(tmp_path):
         assert "net alone explains" in said
         assert "band alone explains" in said
         assert "size alone" not in said
+        assert "price is missing in 4 row(s)" in said
         assert re.search(r"weight: 4 value\(s\) are no number and count as missing", said)
         assert "zip: codes?" in said
         assert "sold holds dates" in said

@@ -34,7 +34,7 @@ class Data(Section):
 
 
 class Fit(Section):
-    log_target: bool
+    log_target: bool | Literal["auto"]
     cv_folds: Annotated[int, Field(le=100), AfterValidator(check_folds)]
     threads: Annotated[int, Field(ge=1, le=os.cpu_count() or 1)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]

@@ -52,10 +52,9 @@ def tells_rows_apart(name: str, fact: Facts) -> bool:
     return bool(ID.search(name) or INDEX.search(name))
 
 
-def find_id(useless: Mapping[str, str], facts: Mapping[str, Facts]) -> str | None:
-    """The column of numbers that names rows, and is no mere index of them."""
-    names = [name for name, reason in useless.items() if not reason.startswith("holds")]
-    return next((n for n in names if facts[n].entry["type"] == "number" and not INDEX.search(n)), None)
+def find_id(useless: Mapping[str, str]) -> str | None:
+    """The column that names rows, and is no mere index of them."""
+    return next((n for n, reason in useless.items() if not reason.startswith("holds") and not INDEX.search(n)), None)
 
 
 def are_codes(values: pd.Series) -> bool:
@@ -104,9 +103,3 @@ def find_unit(target: str) -> str | None:
     """The unit that stands in brackets behind a name."""
     found = UNIT.search(target)
     return found[1] if found else None
-
-
-def is_skewed(target: pd.Series) -> bool:
-    """Whether a target is above zero, with a long tail that a logarithm shortens."""
-    known = target.dropna()
-    return bool(known.min() > 0 and known.skew() > 1 and abs(np.log1p(known).skew()) < known.skew())
