@@ -70,6 +70,7 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     }
     dictionary["columns"] = take_first(dictionary["columns"])
     notes = {name: note_column(fact, useless.get(name)) for name, fact in facts.items()}
+    notes |= {dictionary["id"]: "names the rows"} if "id" in dictionary else {}
     features = rows.drop(columns=[*useless, dictionary.get("id", "")], errors="ignore")
     return Draft(dictionary, facts[target].rows, notes, [*list_findings(features, facts, target)])
 
