@@ -1,8 +1,8 @@
-"""Take the README's pictures again, from this repository's own store.
+"""Take the README's pictures again, from this repository's own store, and run the notebook.
 
     python -m docs.pictures
 
-Needs Chromium, and `dvc repro` to have run. Writes docs/images/runs.png and docs/images/plots.png.
+Needs Chromium, and `dvc repro` to have run. Writes docs/images/runs.png and plots.png, and notebooks/explore.ipynb.
 """
 
 import os
@@ -10,10 +10,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import nbformat
+
 from tests.browser import open_page, serve_ui, show_plots, show_runs
+from tests.notebook import execute
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs/images"
+NOTEBOOK = ROOT / "notebooks/explore.ipynb"
 
 
 def picture_runs() -> None:
@@ -38,7 +42,8 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     picture_runs()
     picture_plots()
-    print(f"pictures: {IMAGES.relative_to(ROOT)}/runs.png and plots.png")
+    nbformat.write(execute(NOTEBOOK, ROOT), NOTEBOOK)
+    print("pictures: docs/images/runs.png, docs/images/plots.png and notebooks/explore.ipynb")
 
 
 if __name__ == "__main__":

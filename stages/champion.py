@@ -24,7 +24,7 @@ from stages.shared.files import CARD, CHAMPION, PREPARED, model_file, plot_file,
 from stages.shared.params import Fit, Register, read_section
 from stages.table.columns import name_target
 
-MOST_POINTS = 5000  # of a model, in a plot
+MOST_POINTS = 5000  # in a plot, of all models together
 
 
 def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
@@ -46,12 +46,17 @@ def refit_pipeline(pipeline: Pipeline) -> Pipeline:
     return Pipeline([("encoder", encoder), ("estimator", estimator)])
 
 
+def thin(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows of a table, evenly spaced."""
+    return table.iloc[:: max(1, -(-len(table) // most))]
+
+
 def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd.DataFrame]:
-    """One table for each plot, with all models in the order of the leaderboard."""
-    tables = {
-        kind: pd.concat([read_scores_file(n, kind).head(MOST_POINTS).assign(model=scores[n]["model"]) for n in ranked])
-        for kind in ("predictions", "features", "learning")
-    }
+    """One table for each plot, with all models and their ranks, from 0 for the best."""
+    tables, most = {}, MOST_POINTS // len(ranked)
+    for kind in ("predictions", "features", "learning"):
+        found = {scores[name]["model"]: thin(read_scores_file(name, kind), most) for name in ranked}
+        tables[kind] = pd.concat(table.assign(model=m, rank=rank) for rank, (m, table) in enumerate(found.items()))
     keys = {"model": "model", "rmse": "test_rmse", "low": "test_rmse_low", "high": "test_rmse_high"}
     tables["rmse"] = pd.DataFrame([{column: scores[n][key] for column, key in keys.items()} for n in ranked])
     return tables

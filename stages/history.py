@@ -149,10 +149,13 @@ def find_previous(versions: list[ModelVersion], production: ModelVersion) -> Mod
 def main() -> None:
     parser = make_parser("history", __doc__, "list")
     commands = parser.add_subparsers(dest="command", required=True)
-    shown = commands.add_parser("show", help="from one side to the other, and back to the files")
+    example = f"example: {parser.prog}"
+    told = "from one side to the other, and back to the files"
+    shown = commands.add_parser("show", help=told, epilog=f"{example} show 1")
     shown.add_argument("key", help="md5 of a DVC model, MLflow run id, or version number")
-    commands.add_parser("list", help="every promotion: when, which version, why")
-    rolled = commands.add_parser("rollback", help="put an earlier version back into Production")
+    commands.add_parser("list", help="every promotion: when, which version, why", epilog=f"{example} list")
+    told = "put an earlier version back into Production"
+    rolled = commands.add_parser("rollback", help=told, epilog=f"{example} rollback 1")
     rolled.add_argument("version", nargs="?", help="its number; without it, the one that was Production before")
     arguments = parser.parse_args()
     connect()

@@ -35,7 +35,7 @@ from stages.table.checks import (
     flag_rows,
     make_rules,
 )
-from stages.table.reading import read_batches
+from stages.table.reading import find_dialect, read_batches
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -93,7 +93,7 @@ def check_file(path: str, encoder: "Encoder") -> Iterator[Chunk]:
     id_name, numbers = encoder.dictionary.get("id"), list_columns(encoder)
     rules: list[Rule] = make_rules(numbers, encoder.dictionary)
     seen, lines, start = SeenIds(), list[str](), 0
-    for batch, share in read_batches(path, numbers, lines.append):
+    for batch, share in read_batches(path, numbers, lines.append, find_dialect(encoder.dictionary)):
         rows, faults, marks = check_batch(batch, rules)
         ids = pd.Series(np.arange(start, start + len(rows)), name="row")
         if id_name:

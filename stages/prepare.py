@@ -17,6 +17,7 @@ from stages.shared.params import Data, Fit, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.encoder import Encoder
+from stages.table.inference import complete_dictionary
 
 
 def split_rows(table: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -46,7 +47,7 @@ def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tu
 def main() -> None:
     make_parser("prepare", __doc__).parse_args()
     data, fit = read_section(Data), read_section(Fit)
-    dictionary = read_dictionary(data.dictionary, data.target)
+    dictionary = complete_dictionary(data.path, read_dictionary(data.dictionary, data.target))
     table = read_table(data.path, dictionary, fit.log_target)
     train, test = split_rows(table, data.test_size, data.seed)
     del table  # a large one would be in memory twice

@@ -8,6 +8,7 @@ A request is held against the same rules as a file for stages.predict, and each 
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
@@ -17,7 +18,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, FailFast, Field, StrictStr, ValidationError, create_model
+from pydantic import BaseModel, FailFast, Field, StrictBool, StrictStr, ValidationError, create_model
 from starlette.exceptions import HTTPException as HTTPError
 from typing_extensions import TypedDict
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -26,7 +27,7 @@ from stages.registry.loading import add_model_arguments, open_model
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.table.checks import CELLS, Rule, Tally, check_batch, check_rows, make_rules
 from stages.table.columns import name_target
-from stages.table.reading import describe_failure, join_some, parse_csv
+from stages.table.reading import Dialect, describe_failure, find_dialect, join_some, parse_csv
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -70,8 +71,9 @@ def make_body_type(rules: list[Rule]) -> type[Body]:
     for rule in rules:
         said = [f"{rule.low:g} or more"] if rule.low > float("-inf") else []
         said += [f"{rule.high:g} or less"] if rule.high < float("inf") else []
-        said += [f"one of {', '.join(map(str, rule.levels))}"] if rule.levels else []
-        kind = Quantity if rule.number else StrictStr
+        said += [rule.level_rule.removeprefix("must be ")] if rule.levels else []
+        said += [f"a date, as {rule.date}"] if rule.date else []
+        kind = Quantity if rule.number else StrictBool | StrictStr | Quantity if rule.flag else StrictStr
         fields[rule.name] = Annotated[kind | None, Field(description="; ".join(said) or None)]
     rows: Any = (Annotated[list[TypedDict("Row", fields)], FailFast()], None)  # type: ignore[misc, operator]
     return create_model("Body", __base__=Body, dataframe_records=rows, instances=rows, inputs=rows)
@@ -82,6 +84,7 @@ def make_app(pipeline: "Pipeline", version: str) -> FastAPI:
     encoder = pipeline["encoder"]
     rules = make_rules({name: column.is_number for name, column in encoder.columns_.items()}, encoder.dictionary)
     body_type = make_body_type(rules)
+    dialect = find_dialect(encoder.dictionary)
     app = FastAPIOffline(title=f"{name_target(encoder.dictionary)}, from raw rows", version=version)
 
     @app.post("/invocations", openapi_extra={"requestBody": describe_body(body_type, rules)})
@@ -92,7 +95,8 @@ def make_app(pipeline: "Pipeline", version: str) -> FastAPI:
             found = f"found {kind}" if kind else "the request has none"
             raise HTTPException(415, f"content type must be {JSON} or {CSV}; {found}")
         body = await read_body(request)
-        rows = await run_in_threadpool(read_json if kind == JSON else read_csv, body, rules, body_type)
+        reader = partial(read_json, body_type=body_type) if kind == JSON else partial(read_csv, dialect=dialect)
+        rows = await run_in_threadpool(reader, body, rules)
         return {"predictions": (await run_in_threadpool(pipeline.predict, rows)).tolist()}
 
     @app.get("/ping")
@@ -149,30 +153,33 @@ def read_json(body: bytes, rules: list[Rule], body_type: type[Body]) -> pd.DataF
         if content.dataframe_split:
             content = body_type.model_validate({"dataframe_records": content.dataframe_split.pair()})
     except ValidationError as error:
-        raise InputError(describe_errors(error, {rule.name: rule.number for rule in rules})) from None
+        raise InputError(describe_errors(error, {rule.name: rule.wanted for rule in rules})) from None
     given = [rows for _, rows in content if rows is not None]
     if len(given) != 1:
         raise InputError(f"the body must be {FORMS}")
     if not given[0]:
         raise InputError("no rows")
-    frame = pd.DataFrame(
-        {r.name: pd.Series([row[r.name] for row in given[0]], dtype=float if r.number else object) for r in rules}
-    )
+    columns = {rule.name: [row[rule.name] for row in given[0]] for rule in rules}
+    for rule in rules:
+        if rule.flag:
+            columns[rule.name] = [None if value is None else str(value) for value in columns[rule.name]]
+    frame = pd.DataFrame({r.name: pd.Series(columns[r.name], dtype=float if r.number else object) for r in rules})
     tally = Tally()
     tally.add(check_rows(frame, rules)[0], frame.index + 1)
     return require_good(frame, tally)
 
 
-def describe_errors(error: ValidationError, numbers: dict[str, bool]) -> str:
+def describe_errors(error: ValidationError, wanted: dict[str, str]) -> str:
     """One line for what pydantic finds wrong with a body."""
     missing, said = dict[str, None](), dict[str, str]()
     for fault in error.errors(include_url=False, include_context=False):
         match fault["loc"]:
             case (str(), int(row), str(name), *_) if fault["type"] == "missing":
                 missing[name if row == 0 else f"{name} in row {row + 1}"] = None
-            case (str(), int(row), str(name), *_) if name in numbers:
-                kind = "a finite number" if numbers[name] else "text"
-                said.setdefault(name, f"{name}: must be {kind} or null, found {fault['input']!r:.50} in row {row + 1}")
+            case (str(), int(row), str(name), *_) if name in wanted:
+                said.setdefault(
+                    name, f"{name}: must be {wanted[name]} or null, found {fault['input']!r:.50} in row {row + 1}"
+                )
             case (str(form), *_):
                 said.setdefault(form, f'{form} must be a list of rows, each as {{"column": value}}')
             case _:
@@ -182,17 +189,18 @@ def describe_errors(error: ValidationError, numbers: dict[str, bool]) -> str:
     return join_some([*listed, *said.values()], "; ", most=5)
 
 
-def read_csv(body: bytes, rules: list[Rule], _: object) -> pd.DataFrame:
+def read_csv(body: bytes, rules: list[Rule], dialect: Dialect) -> pd.DataFrame:
     """The rows of a CSV body. Raises InputError if it is none, or if a row does not fit."""
     tally, lines, frames, start = Tally(), list[str](), list[pd.DataFrame](), 1
     try:
-        for batch in parse_csv(pa.BufferReader(body), "CSV", {rule.name: rule.number for rule in rules}, lines.append):
+        numbers = {rule.name: rule.number for rule in rules}
+        for batch in parse_csv(pa.BufferReader(body), "CSV", numbers, lines.append, dialect):
             rows, faults, _marks = check_batch(batch, rules)
             tally.add(faults, pd.RangeIndex(start, start + len(rows)))
             frames.append(rows)
             start += len(rows)
     except (pa.ArrowException, UnicodeError) as error:
-        raise InputError(describe_failure(error)) from None
+        raise InputError(describe_failure(error, dialect)) from None
     if lines:
         raise InputError(f"CSV: a line {CELLS}, found {lines[0]}")
     if start == 1:

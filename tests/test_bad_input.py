@@ -162,7 +162,7 @@ def finished(tmp_path_factory, table):
         Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": {"outs": outs}}}))
         for name in ("houses.csv", "q.rejects.csv", "w.marks.csv"):
             table.drop(columns="SalePrice").to_csv(name, index=False, na_rep="NA")
-        for name, content in bad.WITHOUT_FEATURES.items():
+        for name, content in {**bad.WITHOUT_FEATURES, "bare.yaml": "target: y\nid: Id\n"}.items():
             Path(name).write_text(content)
         bad.make_models(Path("odd"))
         bad.make_places(Path())
@@ -307,7 +307,7 @@ CHANGES = [
     ("prepare", {"data": {"target": "Id"}}),
     ("prepare", {"data": {"target": "Street"}}),
     ("prepare", {"data": {"target": "Nothing"}}),
-    *(("prepare", {"data": {"dictionary": name}}) for name in bad.WITHOUT_FEATURES),
+    *(("prepare", {"data": {"path": name, "dictionary": "bare.yaml", "target": "y"}}) for name in bad.WITHOUT_FEATURES),
     ("prepare", {"data": {"test_size": 0.001}}),
     ("prepare", {"data": {"test_size": 0.9999}}),
     ("train ridge", {"fit": {"cv_folds": 100_000}}),

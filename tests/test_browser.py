@@ -103,3 +103,8 @@ def test_plots_page_draws_five_charts_without_an_error(page, whole_project, tmp_
     titles = charts.evaluate_all("charts => charts.map(chart => chart.textContent)")
     for title in ("Test RMSE with 95 % intervals", "Predicted and actual", "Residuals", "Learning curves"):
         assert any(title in text for text in titles)
+    ranking = json.loads((whole_project.root / "metrics/champion.json").read_text())["ranking"]
+    models = [json.loads((whole_project.root / f"metrics/{name}.json").read_text())["model"] for name in ranking]
+    for text in titles[:3]:
+        assert sorted(models, key=text.index) == models
+    assert (tmp_path / "index.html").stat().st_size < 5_000_000

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 
 def draw_model(title: str, target: str, predictions: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
     """Predicted and actual values, residuals and features of one model as one PNG. target: what they are, in words."""
-    figure = Figure(figsize=(16, 5))
-    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.12, wspace=0.3)
+    figure = Figure(figsize=(16, 5), layout="constrained")
     figure.suptitle(f"{title}: {target}, {len(predictions)} test rows")
     fit, residuals, bars = figure.subplots(1, 3)
     fit.scatter(predictions["actual"], predictions["predicted"], s=10, alpha=0.6)
@@ -19,6 +18,8 @@ def draw_model(title: str, target: str, predictions: pd.DataFrame, features: pd.
     residuals.scatter(predictions["predicted"], predictions["residual"], s=10, alpha=0.6)
     residuals.axhline(0, color="gray", linewidth=1)
     residuals.set(title="Residuals", xlabel="predicted", ylabel="actual - predicted")
+    for axis in (fit.xaxis, fit.yaxis, residuals.xaxis, residuals.yaxis, bars.xaxis):
+        axis.set_major_locator(MaxNLocator(6))
     for axis in (fit.xaxis, fit.yaxis, residuals.xaxis, residuals.yaxis):
         axis.set_major_formatter(EngFormatter(sep=""))
     bars.barh(features["feature"][::-1], features["weight"][::-1])

@@ -4,15 +4,17 @@ A fault is what no model can take: text for a number, a number out of all bounds
 value outside its column's range or levels: a fault in the table to learn from, and predicted all the same elsewhere.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from stages.table.columns import is_missing
+from stages.table.columns import FLAGS, is_missing, to_days
 
 LARGEST = 1e15  # a number beyond it is no quantity or id, and its products leave the range of the trees' float32
 CELLS = "must have one cell for each column"
@@ -27,9 +29,21 @@ class Rule:
     low: float = -np.inf
     high: float = np.inf
     levels: tuple[Any, ...] = ()
+    missing: tuple[str, ...] = ()  # words that are missing values
+    decimal: str = "."
+    thousands: str = ""
+    flag: bool = False
+    date: str | None = None  # how it is written
+
+    @property
+    def wanted(self) -> str:
+        """What its values are, in words."""
+        return "a finite number" if self.number else "true, false or text" if self.flag else "text"
 
     @property
     def level_rule(self) -> str:
+        if self.flag:
+            return "must be true or false, yes or no, 1 or 0"
         return f"must be one of {', '.join(map(str, self.levels))}"
 
 
@@ -50,16 +64,17 @@ def make_rules(numbers: Mapping[str, bool], dictionary: Mapping[str, Any]) -> li
         column = dictionary.get("columns", {}).get(name, {})
         low, high = column.get("range", (None, None))
         bounds = -np.inf if low is None else low, np.inf if high is None else high
-        rules.append(Rule(name, number, *bounds, tuple(column.get("levels", ()))))
+        flag = column.get("type") == "flag"
+        levels = [level for level in FLAGS if isinstance(level, str)] if flag else column.get("levels", ())
+        missing = (*dictionary.get("missing", ()), *column.get("missing", ()))
+        marks = dictionary.get("decimal", "."), dictionary.get("thousands", "")
+        rules.append(Rule(name, number, *bounds, tuple(levels), missing, *marks, flag, column.get("format")))
     return rules
 
 
-def holds_numbers(name: str, dictionary: Mapping[str, Any]) -> bool | None:
-    """Whether a column must hold numbers; None if the dictionary does not say."""
-    column = dictionary.get("columns", {}).get(name)
-    if name in (dictionary["target"], dictionary.get("id")):
-        return True
-    return None if column is None else column["type"] in ("number", "nominal")
+def holds_numbers(name: str, dictionary: Mapping[str, Any]) -> bool:
+    """Whether the values of a column must be numbers."""
+    return dictionary["columns"].get(name, {"type": "number"})["type"] in ("number", "nominal")
 
 
 def check_batch(batch: pa.RecordBatch, rules: list[Rule]) -> tuple[pd.DataFrame, list[Finding], list[Finding]]:
@@ -69,10 +84,10 @@ def check_batch(batch: pa.RecordBatch, rules: list[Rule]) -> tuple[pd.DataFrame,
     for rule in rules:
         array = batch[rule.name]
         if rule.number:
-            typed[rule.name], wrong = parse_numbers(array)
+            typed[rule.name], wrong = parse_numbers(array, rule)
             faults += find_rows(rule.name, "must be a number", wrong, array.to_pylist)
         else:
-            typed[rule.name], wrong = parse_text(array)
+            typed[rule.name], wrong = parse_text(array, rule)
             faults += find_rows(rule.name, "must be text", wrong, array.to_pylist)
     rows = pd.DataFrame(typed)
     more, marks = check_rows(rows, rules)
@@ -94,9 +109,12 @@ def check_rows(rows: pd.DataFrame, rules: list[Rule]) -> tuple[list[Finding], li
         marks += find_rows(rule.name, f"must be at least {rule.low:g}", too_low[:, position], column.tolist)
         marks += find_rows(rule.name, f"must be at most {rule.high:g}", too_high[:, position], column.tolist)
     for rule in rules:
+        column = rows[rule.name]
         if rule.levels:
-            column = rows[rule.name]
             marks += find_rows(rule.name, rule.level_rule, find_unknown(column, rule), column.tolist)
+        if rule.date:
+            wrong = np.isnan(to_days(column, rule.date)) & column.notna().to_numpy()
+            faults += find_rows(rule.name, f"must be a date ({rule.date})", wrong, column.tolist)
     return faults, marks
 
 
@@ -118,13 +136,21 @@ def find_rows(name: str, rule: str, broken: np.ndarray, list_values: Callable[[]
     return [Finding(name, rule, positions, [values[position] for position in positions])]
 
 
-def parse_numbers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def parse_numbers(array: pa.Array, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     """Numbers, NaN where there is none; and where something else than a number stands."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     wrong = np.zeros(len(array), dtype=bool)
     if not (is_text(array.type) or is_numeric(array.type)):
         return np.full(len(array), np.nan), array.is_valid().to_numpy(zero_copy_only=False)
+    if is_text(array.type):
+        array = drop_words(array, rule.missing)
+        if rule.thousands:
+            groups = rf"^[-+]?\d{{1,3}}({re.escape(rule.thousands)}\d{{3}})+({re.escape(rule.decimal)}\d*)?$"
+            joined = pc.replace_substring(array, rule.thousands, "")
+            array = pc.if_else(pc.match_substring_regex(array, groups), joined, array)
+        if rule.decimal != ".":
+            array = pc.replace_substring(pc.replace_substring(array, ".", "?"), rule.decimal, ".")
     try:
         values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
@@ -143,10 +169,19 @@ def is_numeric(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def parse_text(array: pa.Array) -> tuple[pd.Categorical, np.ndarray]:
+def drop_words(array: pa.Array, words: Sequence[str]) -> pa.Array:
+    """Text in which some words are missing values."""
+    if not words:
+        return array
+    return pc.if_else(pc.is_in(array, pa.array(words, array.type)), pa.scalar(None, array.type), array)
+
+
+def parse_text(array: pa.Array, rule: Rule) -> tuple[pd.Categorical, np.ndarray]:
     """Text as categories; and where something stands that is none."""
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     try:
+        if rule.missing:
+            array = drop_words(array.cast(pa.string()), rule.missing)
         coded = array if pa.types.is_dictionary(array.type) else array.cast(pa.string()).dictionary_encode()
         found = coded.dictionary.cast(pa.string()).to_pylist()
     except pa.ArrowException:

@@ -1,19 +1,22 @@
-"""The columns of a table, each of one kind, as they learn from training rows and become numbers.
+"""The columns of a table, each of one kind, as they become numbers.
 
-Every logged model carries a copy of this file, so it imports nothing but numpy, pandas and counts.py.
+Every logged model carries a copy of this file, so it imports nothing but numpy and pandas.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from stages.table.counts import Counts, count_levels, count_numbers, mean_of, median_of
-
 ABSENT = "(none)"
 OTHER = "(other)"
+FLAGS: dict[Any, int] = {0: 0, 1: 1} | {  # False and True are 0 and 1
+    spelled: value
+    for value, words in enumerate((["false", "no", "f", "n", "0", "0.0"], ["true", "yes", "t", "y", "1", "1.0"]))
+    for word in words
+    for spelled in (word, word.capitalize(), word.upper())
+}
 
 
 @dataclass
@@ -56,6 +59,55 @@ class Ordinal:
 
 
 @dataclass
+class Flag:
+    """Yes or no, in any of the usual words: 1 or 0; a missing or unknown one counts as `fill`."""
+
+    name: str
+    fill: float
+    is_number: ClassVar[bool] = False
+
+    def encode(self, rows: pd.DataFrame) -> np.ndarray:
+        """Float64 (n_rows,), with nothing missing."""
+        codes = find_levels(rows[self.name], FLAGS)
+        return np.where(codes < 0, self.fill, codes)
+
+
+@dataclass
+class Date:
+    """A day or a moment: its parts, and the days since `start`. A missing or unreadable one counts as `fill`.
+
+    format: how it is written, as pandas.to_datetime takes it. start and fill: in days since 1970.
+    """
+
+    name: str
+    format: str
+    start: float
+    fill: float
+    features: list[str]
+    is_number: ClassVar[bool] = False
+    joint: ClassVar[str] = "."
+
+    def encode(self, rows: pd.DataFrame) -> np.ndarray:
+        """Days since 1970, float64 (n_rows,), with nothing missing: the difference of two is in days."""
+        days = to_days(rows[self.name], self.format)
+        return np.where(np.isnan(days), self.fill, days)
+
+    def expand(self, rows: pd.DataFrame) -> np.ndarray:
+        """Float64 (n_rows, n_features)."""
+        days = self.encode(rows)
+        moments = np.round(days * 86400).astype("datetime64[s]")
+        months = moments.astype("datetime64[M]").astype(int)
+        parts = {
+            "year": months // 12 + 1970,
+            "month": months % 12 + 1,
+            "weekday": (np.floor(days) + 3) % 7,  # 0 for Monday; 1970 began on a Thursday
+            "hour": days % 1 * 24,
+            "days": days - self.start,
+        }
+        return np.column_stack([parts[name] for name in self.features])
+
+
+@dataclass
 class Category:
     """Names without order. `positions`: 0 for the commonest level, which gets no feature, then one per feature."""
 
@@ -65,8 +117,9 @@ class Category:
     missing: int
     other: int
     is_number: ClassVar[bool] = False
+    joint: ClassVar[str] = "="
 
-    def one_hot(self, rows: pd.DataFrame) -> np.ndarray:
+    def expand(self, rows: pd.DataFrame) -> np.ndarray:
         """Bool (n_rows, n_features)."""
         codes = find_levels(rows[self.name], self.positions, self.missing, self.other)
         return codes[:, None] == np.arange(1, len(self.features) + 1)
@@ -97,7 +150,7 @@ class GroupMean:
         return self.means[find_levels(rows[self.group], self.levels)]
 
 
-Numeric = Number | Ordinal | Nominal
+Numeric = Number | Ordinal | Nominal | Flag | Date
 Column = Numeric | Category
 
 
@@ -107,89 +160,16 @@ def name_target(dictionary: dict[str, Any]) -> str:
     return f"{dictionary['target']}{f' per {row}' if row else ''}{f', in {unit}' if unit else ''}"
 
 
-def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each feature column is: as the dictionary says, or, if it lists none, by what the column holds."""
-    known = dictionary.get("columns") or {}
-    described = {}
-    for name in rows.columns:
-        if name in (dictionary["target"], dictionary.get("id")):
-            continue
-        if name in known:
-            described[name] = known[name]
-        elif not known:
-            number = pd.api.types.is_numeric_dtype(rows[name])
-            described[name] = {"type": "number"} if number else {"type": "category", "na_means": "absent"}
-    return described
-
-
-def count_column(rows: pd.DataFrame, name: str, described: dict[str, Any]) -> Counts:
-    """All that `learn_column` has to know of some training rows."""
-    if described["type"] != "number":
-        return count_levels(rows[name])
-    if described.get("na_means") == "absent":
-        return Counts()
-    return count_numbers(to_floats(rows[name]), rows[described["fill_by"]] if "fill_by" in described else None)
-
-
-def learn_column(name: str, described: dict[str, Any], counts: Counts, rare: int) -> Column:
-    """A column with its fills or levels, learned from the counts of the training rows' values."""
-    absent = described.get("na_means") == "absent"
-    if described["type"] == "number":
-        return learn_number(name, counts, absent, described.get("fill_by"))
-    if described["type"] == "ordinal":
-        places = {level: place + 1.0 for place, level in enumerate(described["levels"])}
-        known = {places[level]: count for level, count in counts.rows.items() if level in places}
-        return Ordinal(name, described["levels"], 0.0 if absent or not known else median_of(known))
-    return learn_category(name, counts.rows, absent, described.get("rare", rare), described["type"] == "nominal")
-
-
-def learn_number(name: str, counts: Counts, absent: bool, group: str | None) -> Number:
-    """A missing value counts as 0 if it means that there is none, else as the median, if need be of a group."""
-    groups = counts.split() if group else {None: Counter({v: n for v, n in counts.rows.items() if v is not None})}
-    known = add_up(groups)
-    if absent or not known:
-        return Number(name, 0.0)
-    levels = sorted(groups.keys() - {None})
-    return Number(name, median_of(known), group, {level: median_of(groups[level]) for level in levels})
-
-
-def learn_category(name: str, counts: Counter[Any], absent: bool, rare: int, nominal: bool) -> Category:
-    """Levels seen in fewer than `rare` rows share one feature with those never seen, if together they reach that
-    number; otherwise they count as the commonest.
-    """
-    counts = counts.copy()
-    missing_rows = counts.pop(None, 0)
-    if absent and missing_rows:
-        counts[ABSENT] += missing_rows
-    ordered = sorted(counts, key=lambda level: (-counts[level], str(level)))
-    kept = [level for level in ordered if counts[level] >= rare] or ordered[:1]
-    features = [str(level) for level in kept[1:]]
-    rest = sum(counts.values()) - sum(counts[level] for level in kept)
-    positions = {level: position for position, level in enumerate(kept)}
-    other = 0
-    if rest >= rare:
-        features.append(OTHER)
-        other = len(features)
-    missing = positions.get(ABSENT, other if absent else 0)
-    learned = (name, positions, features, missing, other)
-    return (
-        Nominal(*learned, fill=float(kept[0]) if kept and kept[0] != ABSENT else 0.0) if nominal else Category(*learned)
-    )
-
-
-def learn_means(pairs: Counts, group: str) -> GroupMean:
-    """The mean of numbers for each level of a category, given in how many rows each pair stands."""
-    groups = pairs.split()
-    levels = sorted(groups.keys() - {None})
-    return GroupMean(group, levels, np.array([*(mean_of(groups[g]) for g in levels), mean_of(add_up(groups))]))
-
-
-def add_up(groups: dict[Any, Counter[float]]) -> Counter[float]:
-    return sum(groups.values(), Counter())
-
-
 def to_floats(column: pd.Series) -> np.ndarray:
     return column.to_numpy(dtype=float, na_value=np.nan)
+
+
+def to_days(column: pd.Series, form: str) -> np.ndarray:
+    """Days since 1970 in UTC, float64 (n_rows,), NaN where there is no date of this form."""
+    codes, found = pd.factorize(column)
+    moments = pd.to_datetime(np.asarray(found, dtype=object), format=form, errors="coerce", utc=True)
+    days = np.where(moments.isna(), np.nan, moments.as_unit("us").asi8 / 86_400e6)
+    return np.append(days, np.nan)[codes]
 
 
 def find_levels(

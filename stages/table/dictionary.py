@@ -1,8 +1,18 @@
 """The data dictionary: everything particular to one table, as data that is checked and never run."""
 
+import codecs
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from stages.shared.cli import InputError
 from stages.shared.files import read_yaml
@@ -12,6 +22,16 @@ from stages.table.checks import LARGEST
 Amount = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
 Pair = Annotated[list[StrictStr], Field(min_length=2, max_length=2)]
 Rare = Annotated[StrictInt, Field(ge=1)]
+LEVELLED = ("ordinal", "category", "nominal")
+Words = Annotated[list[StrictStr], Field(min_length=1)]
+
+
+def check_encoding(name: str) -> str:
+    try:
+        "1".encode(codecs.lookup(name).name)
+    except (LookupError, ValueError):
+        raise ValueError("no encoding of text that Python knows; common ones: utf-8, latin-1, cp1252, utf-16") from None
+    return name
 
 
 class Entry(BaseModel):
@@ -21,12 +41,14 @@ class Entry(BaseModel):
 class Column(Entry):
     """One column of the table."""
 
-    type: Literal["number", "ordinal", "category", "nominal"]
+    type: Literal["number", "ordinal", "category", "nominal", "flag", "date", "text"]
     levels: Annotated[list[StrictStr | Amount], Field(min_length=1)] | None = None
     range: Annotated[list[Amount | None], Field(min_length=2, max_length=2)] | None = None
     na_means: Literal["unknown", "absent"] = "unknown"
     fill_by: StrictStr | None = None
     rare: Rare | None = None
+    missing: Words | None = None
+    format: StrictStr | None = None
     feature: bool = True
 
     @model_validator(mode="after")
@@ -40,6 +62,10 @@ class Column(Entry):
             raise ValueError("a level stands twice")
         if number and any(isinstance(level, str) for level in self.levels or ()):
             raise ValueError(f"the levels of a {self.type} are numbers; a column of words is a category")
+        if self.levels and self.type in ("flag", "date", "text"):
+            raise ValueError(f"levels: a {self.type} has none")
+        if self.format and self.type != "date":
+            raise ValueError(f"format: only for type date, and this is of type {self.type}")
         if not number and self.range:
             raise ValueError(f"range: only numbers have one, and this is of type {self.type}")
         if self.type != "number" and self.fill_by:
@@ -95,8 +121,19 @@ class Dictionary(Entry):
     row: StrictStr | None = None
     id: StrictStr | None = None
     rare: Rare = 10
+    separator: Literal[",", ";", "\t", "|", ":", " "] | None = None
+    encoding: Annotated[StrictStr, AfterValidator(check_encoding)] | None = None
+    decimal: Literal[".", ","] | None = None
+    thousands: Literal[",", ".", " ", "'"] | None = None
+    missing: Words | None = None
     columns: dict[str, Column] = {}
     derived: dict[str, Formula] = {}
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.thousands and self.thousands == (self.decimal or "."):
+            raise ValueError(f"thousands: {self.thousands!r} is the decimal mark")
+        return self
 
 
 def read_dictionary(path: str, target: str | None = None) -> dict[str, Any]:
@@ -120,11 +157,7 @@ def check_names(dictionary: Dictionary) -> list[str]:
     faults = []
     for key, name in (("target", dictionary.target), ("id", dictionary.id)):
         column = dictionary.columns.get(name or "")
-        if name is None or not dictionary.columns:
-            continue
-        if column is None:
-            faults.append(f"{key}: {name} is not listed under columns")
-        elif column.type != "number":
+        if column and column.type not in (("number",) if key == "target" else ("number", "category", "text")):
             faults.append(f"{key}: {name} must be a number, not {column.type}")
     if dictionary.id == dictionary.target:
         faults.append(f"target: {dictionary.target} is the id")
@@ -143,16 +176,19 @@ def check_columns(dictionary: Dictionary) -> list[str]:
 def check_derived(dictionary: Dictionary) -> list[str]:
     """Whether each formula uses columns above it, of the right kind, and gives a new name."""
     columns, faults = dictionary.columns, []
-    known = {name for name, c in columns.items() if c.type != "category"} - {dictionary.target, dictionary.id}
+    known = {name for name, c in columns.items() if c.type not in ("category", "text")} - {
+        dictionary.target,
+        dictionary.id,
+    }
     for name, formula in dictionary.derived.items():
         if name in columns or name in (dictionary.target, dictionary.id):
             faults.append(f"derived.{name}: there is a column of this name already")
         faults += [
-            f"derived.{name}: {source} is not a number, ordinal or nominal above it"
+            f"derived.{name}: {source} is not a number, ordinal, nominal, flag or date above it"
             for source in formula.sources
             if source not in known
         ]
-        if formula.group and (formula.group not in columns or columns[formula.group].type == "number"):
+        if formula.group and (formula.group not in columns or columns[formula.group].type not in LEVELLED):
             faults.append(f"derived.{name}: {formula.group} is not a column with levels")
         if formula.is_:
             faults += [f"derived.{name}: {fault}" for fault in check_level(columns, *formula.is_)]

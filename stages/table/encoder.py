@@ -1,7 +1,7 @@
 """Raw rows → numbers: the encoder, which knows the table only through its dictionary.
 
-Every logged model carries a copy of this file, so it imports nothing but numpy, pandas, scikit-learn and the two files
-below that it carries too.
+Every logged model carries a copy of this file, so it imports nothing but numpy, pandas, scikit-learn and the files
+below, which it carries too.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,14 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from stages.table.columns import (
-    Category,
-    Column,
-    GroupMean,
-    Nominal,
-    count_column,
-    describe_columns,
-    find_levels,
-    learn_column,
-    learn_means,
-)
+from stages.table.columns import Category, Column, Date, GroupMean, Numeric, find_levels
 from stages.table.counts import Counts, count_numbers
+from stages.table.learning import count_column, describe_columns, learn_column, learn_means
 
 Total = Callable[[Callable[[pd.DataFrame], Any]], Any]
 
 PART = 2**16  # rows encoded at a time
+WIDE = (Category, Date)  # columns that become several features
 LARGEST = 1e30  # a feature's, either way: the cube of an absurd number leaves the range of the trees' float32
 
 
@@ -83,13 +75,9 @@ class Encoder(TransformerMixin, BaseEstimator):
         for name, formula in self.derived_.items():  # a mean may rest on derived columns, and these on other means
             if "mean" in formula:
                 self.means_[name] = learn_means(total(partial(self._count_pairs, *formula["mean"])), formula["mean"][1])
-        hidden = {
-            name for name, column in self.dictionary.get("columns", {}).items() if not column.get("feature", True)
-        }
-        hidden |= {name for name, column in self.columns_.items() if isinstance(column, Category)}
-        plain = [name for name in self.columns_ if name not in hidden]
-        levels = [f"{c.name}={f}" for c in self.columns_.values() if isinstance(c, Category) for f in c.features]
-        self.numbers_ = [*plain, *self.derived_]
+        shown = self._list_shown()
+        levels = [f"{c.name}{c.joint}{f}" for c in shown if isinstance(c, WIDE) for f in c.features]
+        self.numbers_ = [*(c.name for c in shown if not isinstance(c, WIDE)), *self.derived_]
         self.feature_names_ = [*self.numbers_, *levels]
         return self
 
@@ -106,6 +94,11 @@ class Encoder(TransformerMixin, BaseEstimator):
         for start in range(0, len(rows), PART):
             self._encode(rows.iloc[start : start + PART], X[start : start + PART])
         return X
+
+    def _list_shown(self) -> list[Column]:
+        """The columns that are features, not only there to derive some from."""
+        known = self.dictionary.get("columns", {})
+        return [column for name, column in self.columns_.items() if known.get(name, {}).get("feature", True)]
 
     def _count_pairs(self, number: str, group: str, rows: pd.DataFrame) -> Counts:
         return count_numbers(self._compute(rows, number), rows[group])
@@ -129,12 +122,11 @@ class Encoder(TransformerMixin, BaseEstimator):
 
     def _encode(self, rows: pd.DataFrame, X: np.ndarray) -> None:
         """Fill X with the features of rows, in the order of `feature_names_`."""
-        columns = self.columns_.values()
-        numbers = {c.name: c.encode(rows) for c in columns if not isinstance(c, Category) or isinstance(c, Nominal)}
+        numbers = {c.name: c.encode(rows) for c in self.columns_.values() if isinstance(c, Numeric)}
         for name in self.derived_:
             numbers[name] = self._derive(name, rows, numbers)
         shown = [np.clip(numbers[name], -LARGEST, LARGEST)[:, None] for name in self.numbers_]
-        blocks = [column.one_hot(rows) for column in columns if isinstance(column, Category)]
+        blocks = [column.expand(rows) for column in self._list_shown() if isinstance(column, WIDE)]
         np.concatenate([*shown, *blocks], axis=1, out=X, casting="unsafe")
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:

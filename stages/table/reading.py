@@ -1,15 +1,17 @@
 """Tables as they come: CSV or Parquet, from a file or a request, as batches of text for checks.py to type.
 
-Only `NA` and nothing are missing values, everywhere.
+Only `NA` and nothing are missing values here; checks.py knows the dictionary's other words for it.
 """
 
 import codecs
 import csv as python_csv
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import csv, parquet
@@ -21,39 +23,66 @@ BLOCK = 2**21  # bytes of CSV parsed at a time, a few thousand rows: few enough 
 MOST_COLUMNS = 10_000
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no UTF-8 are decoded to
 CODED = pa.dictionary(pa.int32(), pa.string())
+GZIP, ZIP, OLD_EXCEL = b"\x1f\x8b", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"  # what such a file begins with
 Batches = Iterator[tuple[pa.RecordBatch, float]]
 
 
-class CheckedText(io.RawIOBase):
-    """A stream that raises UnicodeError for what is no UTF-8; pyarrow alone would let it pass in places."""
+class Dialect(NamedTuple):
+    """How a CSV file is written."""
 
-    def __init__(self, stream: pa.NativeFile) -> None:
-        self.stream, self.decoder = stream, codecs.getincrementaldecoder("utf-8")()
+    separator: str = ","
+    encoding: str = "utf-8"
+
+
+def find_dialect(dictionary: Mapping[str, Any]) -> Dialect:
+    """The dialect that a dictionary names."""
+    return Dialect(**{key: dictionary[key] for key in Dialect._fields if key in dictionary})
+
+
+class CheckedText(io.RawIOBase):
+    """A stream that raises UnicodeError for what is no UTF-8; pyarrow alone would let it pass in places.
+
+    head: what was read of the stream before.
+    """
+
+    def __init__(self, head: bytes, stream: pa.NativeFile) -> None:
+        self.head, self.stream, self.decoder = head, stream, codecs.getincrementaldecoder("utf-8")()
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        data = self.stream.read(size)
+        data, self.head = (self.head[:size], self.head[size:]) if self.head else (self.stream.read(size), b"")
         self.decoder.decode(data, final=not data)
         return data
 
 
-def read_names(path: str) -> list[str]:
+@contextmanager
+def open_csv(file: Path) -> Iterator[tuple[pa.NativeFile, pa.OSFile]]:
+    """The bytes of a file, unpacked if it is gzipped, and the file itself, which knows how much of it was read."""
+    with pa.OSFile(str(file)) as raw:
+        packed = raw.read(len(GZIP)) == GZIP
+        raw.seek(0)
+        yield (pa.CompressedInputStream(raw, "gzip") if packed else raw), raw
+
+
+def read_names(path: str, dialect: Dialect) -> list[str]:
     """The names of a table's columns. Raises InputError if it has none, too many, or one twice."""
     file = require_file(path)
     try:
         if file.suffix == ".parquet":
             found = parquet.read_schema(file).names
         else:
-            with pa.OSFile(str(file)) as stream:
-                found = read_header(stream, path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: {describe_failure(error)}") from None
+            with open_csv(file) as (stream, _):
+                found, _ = read_header(decode(stream, dialect), path, dialect)
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise InputError(f"{path}: {describe_failure(error, dialect)}") from None
     return check_names(found, (), path)
 
 
-def read_batches(path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None]) -> Batches:
+def read_batches(
+    path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None], dialect: Dialect
+) -> Batches:
     """A table a few thousand rows at a time, as text, each with the share of the file read so far.
 
     numbers: the columns to read, and whether they are to hold numbers; any others are left out. Text comes
@@ -63,21 +92,28 @@ def read_batches(path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[
     file, count = require_file(path), 0
     try:
         for batch, share in (
-            read_parquet(file, numbers) if file.suffix == ".parquet" else read_csv(file, numbers, on_bad_line)
+            read_parquet(file, numbers) if file.suffix == ".parquet" else read_csv(file, numbers, on_bad_line, dialect)
         ):
             count += len(batch)
             yield batch, share
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise InputError(f"{path}: {describe_failure(error)}") from None
+        raise InputError(f"{path}: {describe_failure(error, dialect)}") from None
     if not count:
         raise InputError(f"{path}: a header and no rows")
 
 
-def describe_failure(error: Exception) -> str:
+def describe_failure(error: Exception, dialect: Dialect) -> str:
     """One line for what pyarrow makes of something that is no table."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     wrong = isinstance(error, UnicodeError) or "UTF" in text
-    return "not UTF-8 text; save it as UTF-8" if wrong else f"not a table in CSV or Parquet: {text}"
+    return describe_encoding(dialect) if wrong else f"not a table in CSV or Parquet: {text}"
+
+
+def describe_encoding(dialect: Dialect) -> str:
+    return (
+        f"not {dialect.encoding.upper()} text; save it as UTF-8, or name its encoding in the dictionary, "
+        "as `encoding: latin-1`"
+    )
 
 
 def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
@@ -92,26 +128,38 @@ def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
         yield batch, count / opened.metadata.num_rows
 
 
-def read_csv(file: Path, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None]) -> Batches:
-    with pa.OSFile(str(file)) as stream:
-        for batch in parse_csv(stream, str(file), numbers, on_bad_line):
-            yield batch, stream.tell() / stream.size()
+def read_csv(file: Path, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None], dialect: Dialect) -> Batches:
+    with open_csv(file) as (stream, raw):
+        for batch in parse_csv(stream, str(file), numbers, on_bad_line, dialect):
+            yield batch, raw.tell() / raw.size()
+
+
+def decode(stream: pa.NativeFile, dialect: Dialect) -> pa.NativeFile:
+    """The stream as UTF-8."""
+    utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
+    return stream if utf8 else pa.transcoding_input_stream(stream, dialect.encoding, "utf-8")
 
 
 def parse_csv(
-    stream: pa.NativeFile, where: str, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None]
+    stream: pa.NativeFile,
+    where: str,
+    numbers: Mapping[str, bool],
+    on_bad_line: Callable[[str], None],
+    dialect: Dialect,
 ) -> Iterable[pa.RecordBatch]:
     """The batches of a CSV stream. Raises InputError for a header that does not fit, ArrowException for no CSV."""
-    check_names(read_header(stream, where), numbers, where)
+    stream = decode(stream, dialect)
+    found, head = read_header(stream, where, dialect)
+    check_names(found, numbers, where)
 
     def leave_out(row: Any) -> str:
         on_bad_line(f"{row.actual_columns} cells in place of {row.expected_columns}: {row.text:.60}")
         return "skip"
 
     return csv.open_csv(
-        pa.PythonFile(CheckedText(stream), mode="r"),
+        pa.PythonFile(CheckedText(head, stream), mode="r"),
         csv.ReadOptions(block_size=BLOCK),
-        csv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
+        csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True, invalid_row_handler=leave_out),
         csv.ConvertOptions(
             column_types={name: pa.string() if number else CODED for name, number in numbers.items()},
             include_columns=list(numbers),
@@ -121,21 +169,29 @@ def parse_csv(
     )
 
 
-def read_header(stream: pa.NativeFile, where: str) -> list[str]:
-    """The names in the first line of a CSV stream, which is left at its start: types need them before the parse."""
+def read_header(stream: pa.NativeFile, where: str, dialect: Dialect) -> tuple[list[str], bytes]:
+    """The names in the first line of a CSV stream, and what was read of it: types need the names before the parse."""
     head = stream.read(BLOCK)
-    stream.seek(0)
     if not head.strip():
         raise InputError(f"{where}: empty; expected a table with a header line")
+    if head.startswith((ZIP, OLD_EXCEL)):
+        raise InputError(f"{where}: an Excel workbook or a zip; save the sheet as CSV in UTF-8")
     if b"\0" in head:
-        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
+        raise InputError(f"{where}: {describe_encoding(dialect)}")
+    text = io.StringIO(head.decode("utf-8-sig", "replace"))
     try:
-        found = next(python_csv.reader(io.StringIO(head.decode("utf-8-sig", "replace"))), [])
+        found = next(python_csv.reader(text, delimiter=dialect.separator), [])
     except python_csv.Error as error:
         raise InputError(f"{where}: not a table in CSV or Parquet: {error}") from None
     if any(BROKEN in name for name in found):
-        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8")
-    return found
+        raise InputError(f"{where}: {describe_encoding(dialect)}")
+    other = max(",;\t|", key=found[0].count) if len(found) == 1 else ""
+    if other and other in found[0]:
+        raise InputError(
+            f"{where}: one column, {found[0]!r:.60}; if {other!r} separates columns, write in the dictionary "
+            f"`separator: {json.dumps(other)}`"
+        )
+    return found, head
 
 
 def check_names(found: list[str], needed: Iterable[str], where: str) -> list[str]:

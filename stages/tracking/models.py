@@ -30,6 +30,7 @@ CODE = (
     "table/columns.py",
     "table/counts.py",
     "table/encoder.py",
+    "table/learning.py",
     "model/scaling.py",
     "model/blend.py",
 )  # of this package, which a logged model carries along
@@ -48,11 +49,13 @@ TRUSTED_TYPES = [
     "stages.model.scaling.take_log",
     "stages.model.scaling.undo_log",
     "stages.table.columns.Category",
-    "stages.table.encoder.Encoder",
+    "stages.table.columns.Date",
+    "stages.table.columns.Flag",
     "stages.table.columns.GroupMean",
     "stages.table.columns.Nominal",
     "stages.table.columns.Number",
     "stages.table.columns.Ordinal",
+    "stages.table.encoder.Encoder",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBRegressor",
 ]

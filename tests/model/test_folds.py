@@ -14,6 +14,7 @@ from stages.model.plots import trace_learning
 from stages.shared.params import Fit
 from stages.table.encoder import Encoder
 
+ONE_COLUMN = {"target": "y", "columns": {"size": {"type": "number"}}}
 FIT = Fit(log_target=True, cv_folds=4, threads=1, seed=1)
 
 
@@ -29,7 +30,7 @@ def make_estimator(name, **section):
 
 def test_every_row_is_predicted_once_and_scored(table):
     rows, target = table
-    pipelines = fit_folds(Encoder({"target": "y"}), make_estimator("linear"), rows, target, FIT)
+    pipelines = fit_folds(Encoder(ONE_COLUMN), make_estimator("linear"), rows, target, FIT)
     predicted = predict_folds(pipelines, rows, FIT)
     assert predicted == pytest.approx(target, rel=0.5)
     scores = score_folds(target, predicted)
@@ -46,7 +47,7 @@ def test_encoder_of_a_fold_never_sees_the_rows_held_out(table):
             seen.append(set(rows.index))
             return super().fit(rows, y)
 
-    fit_folds(Spy({"target": "y"}), make_estimator("linear"), rows, target, FIT)
+    fit_folds(Spy(ONE_COLUMN), make_estimator("linear"), rows, target, FIT)
     assert seen == [set(fitted) for fitted, _ in draw_folds(40, FIT)]
     assert all(not fitted & set(held_out) for fitted, (_, held_out) in zip(seen, draw_folds(40, FIT), strict=True))
 
@@ -55,7 +56,7 @@ def test_encoder_of_a_fold_never_sees_the_rows_held_out(table):
 def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
     rows, target = table
     estimator = build_estimator(build_regressor(name, {"n_estimators": 80}, 1, 1), MODELS[name], log_target=True)
-    encoder = Encoder({"target": "y"})
+    encoder = Encoder(ONE_COLUMN)
     pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)]).fit(rows, target)
     expected = rmse(target, pipeline.predict(rows))
     curve = trace_learning(pipeline["estimator"], {"validation": (encoder.transform(rows), target)})
@@ -66,7 +67,7 @@ def test_learning_curve_ends_at_the_rmse_of_the_whole_booster(name, table):
 
 def test_coefficients_of_a_fold_are_rounded(table):
     rows, target = table
-    (first, *_) = fit_folds(Encoder({"target": "y"}), make_estimator("linear"), rows, target, FIT)
+    (first, *_) = fit_folds(Encoder(ONE_COLUMN), make_estimator("linear"), rows, target, FIT)
     regressor = first["estimator"]["regressor"]
     assert isinstance(regressor, LinearRegression)
     assert not hasattr(regressor, "singular_")

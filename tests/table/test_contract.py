@@ -75,10 +75,12 @@ def test_all_faults_are_listed_at_once(raw, dictionary):
     assert "Street" in str(error.value)
 
 
-def test_unknown_extra_column_is_left_out_with_a_warning(raw, dictionary, capsys):
-    table = read_table(raw(lambda t: t.assign(Colour="red")), dictionary)
-    assert "Colour" not in table
-    assert "Colour" in capsys.readouterr().err
+def test_column_that_nothing_is_learned_from_is_not_read(raw, dictionary):
+    columns = dictionary["columns"] | {"Colour": {"type": "text", "feature": True}}
+    columns["MoSold"] = {"type": "number", "feature": False}
+    table = read_table(raw(lambda t: t.assign(Colour="red", MoSold="five")), {**dictionary, "columns": columns})
+    assert not {"Colour", "MoSold"} & set(table)
+    assert "ExterQual" in table  # no feature either, but columns are derived from it
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,11 @@ def test_missing_file_is_named(dictionary):
     [
         ("id: Id", "target: missing"),
         ("target: y\ncolour: red", "colour: unknown key"),
-        ("target: y\ncolumns: {x: {type: number}}", "target: y is not listed"),
+        ("target: y\ncolumns: {y: {type: category}}", "target: y must be a number"),
+        ("target: y\ncolumns: {x: {type: date, levels: [a]}}", "a date has none"),
+        ("target: y\ncolumns: {x: {type: number, format: ISO8601}}", "only for type date"),
+        ("target: y\nseparator: ab", "separator = 'ab'"),
+        ("target: y\nencoding: klingon", "no encoding of text that Python knows"),
         ("target: y\ncolumns: {y: {type: number}, x: {type: ordinal}}", "needs its levels"),
         ("target: y\ncolumns: {y: {type: number}, x: {type: category, levels: [no]}}", "levels"),
         ("target: y\ncolumns: {y: {type: number}}\nderived: {z: {sum: [a, b]}}", "a is not a number"),
@@ -143,8 +149,8 @@ def test_target_from_params_takes_the_place_of_the_dictionarys():
         ("{is: [size, 1]}", "size is not a column with levels"),
         ("{is: place}", "is"),
         ("{mean: [size, size]}", "size is not a column with levels"),
-        ("{mean: [later, place]}", "later is not a number, ordinal or nominal above it"),
-        ("{sum: [y]}", "y is not a number, ordinal or nominal above it"),
+        ("{mean: [later, place]}", "later is not a number, ordinal, nominal, flag or date above it"),
+        ("{sum: [y]}", "y is not a number, ordinal, nominal, flag or date above it"),
     ],
 )
 def test_faulty_formula_is_refused(tmp_path, formula, words):

@@ -23,6 +23,8 @@ ODD = {  # numbers that do not add up exactly, zeros of both signs, missing valu
         "grade": {"type": "ordinal", "levels": ["low", "mid", "high"]},
         "kind": {"type": "nominal"},
         "place": {"type": "category", "na_means": "absent"},
+        "new": {"type": "flag"},
+        "sold": {"type": "date", "format": "ISO8601"},
     },
     "derived": {
         "usual": {"mean": ["size", "place"]},
@@ -45,9 +47,11 @@ def odd_rows():
             "grade": rng.choice(["low", "mid", "high", None], n),
             "kind": rng.choice([20.0, 30.0, np.nan], n),
             "place": rng.choice(["a", "b", "c", None], n),
+            "new": rng.choice(["yes", "no", "1", None], n),
+            "sold": rng.choice(["2020-01-01", "2020-02-29 13:00", "1955-07-01", "soon", None], n),
         }
     )
-    return rows.astype({"grade": "str", "place": "str"})
+    return rows.astype(dict.fromkeys(["grade", "place", "new", "sold"], "str"))
 
 
 def fit_parts(dictionary, rows, cuts):

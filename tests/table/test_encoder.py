@@ -101,15 +101,6 @@ def test_rows_of_missing_values_are_encoded(encoder, houses):
     assert np.isfinite(encoder.transform(empty)).all()
 
 
-def test_table_without_columns_in_its_dictionary_is_typed_by_what_it_holds():
-    table = pd.DataFrame(
-        {"y": [1.0, 2, 3], "size": [1.5, None, 2], "colour": ["red", "blue", "red"], "new": [True, False, True]}
-    )
-    encoder = Encoder({"target": "y", "rare": 1}).fit(table)
-    assert list(encoder.get_feature_names_out()) == ["size", "new", "colour=blue"]
-    assert encoder.transform(table).tolist() == [[1.5, 1, 0], [1.75, 0, 1], [2, 1, 0]]
-
-
 def test_same_rows_give_the_same_bytes(dictionary, houses, tmp_path):
     for name in ("first", "second"):
         joblib.dump(Encoder(dictionary).fit(houses), tmp_path / name)
@@ -143,6 +134,52 @@ def test_values_beyond_the_training_rows_are_drawn_in():
 
 TABLE = pd.DataFrame({"y": 1.0, "size": [1.0, 2, 3, 4], "place": ["a", "a", "b", None]})
 COLUMNS = {"y": {"type": "number"}, "size": {"type": "number"}, "place": {"type": "category", "rare": 1}}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["Yes", "no", None, "yes"],
+        [True, False, None, True],
+        [1, 0, None, 1],
+        ["1.0", "0", "perhaps", "TRUE"],
+        pd.Categorical(["true", "f", None, "y"]),
+    ],
+)
+def test_flag_is_one_or_zero_in_all_its_words_and_the_commonest_where_it_is_missing(column):
+    table = pd.DataFrame({"y": 1.0, "new": column})
+    encoder = Encoder({"target": "y", "columns": {"new": {"type": "flag"}}}).fit(table)
+    assert encoder.transform(table).tolist() == [[1], [0], [1], [1]]
+    assert encoder.transform(pd.concat([table] * 200)).tolist() == [[1], [0], [1], [1]] * 200
+
+
+@pytest.mark.parametrize("form", ["ISO8601", "%d.%m.%Y", "%b %d, %Y"])
+@pytest.mark.parametrize("kind", ["str", "category"])
+def test_date_is_its_parts_and_the_days_since_the_first(form, kind):
+    days = pd.to_datetime(["2020-02-29", "2019-12-30", "2020-01-01", None])
+    text = days.strftime("%Y-%m-%d" if form == "ISO8601" else form)
+    table = pd.DataFrame({"y": 1.0, "sold": pd.Series(text, dtype=kind)})
+    encoder = Encoder({"target": "y", "columns": {"sold": {"type": "date", "format": form}}}).fit(table)
+    assert list(encoder.get_feature_names_out()) == ["sold.year", "sold.month", "sold.weekday", "sold.days"]
+    median = [2020, 1, 2, 2]
+    assert encoder.transform(table).tolist() == [[2020, 2, 5, 61], [2019, 12, 0, 0], median, median]
+    assert encoder.transform(table.assign(sold=days)).tolist() == encoder.transform(table).tolist()
+    assert encoder.transform(table.assign(sold="soon")).tolist() == [median] * 4
+
+
+def test_moments_have_an_hour_and_dates_a_difference_in_days():
+    table = pd.DataFrame({"y": 1.0, "start": ["2020-01-01T06:30:00"], "end": ["2020-01-03 00:00"]})
+    columns = {name: {"type": "date", "format": "ISO8601", "feature": name == "start"} for name in ("start", "end")}
+    dictionary = {"target": "y", "columns": columns, "derived": {"took": {"difference": ["end", "start"]}}}
+    X = encode(Encoder(dictionary).fit(table), table)
+    assert X["took"].tolist() == pytest.approx([1.75 - 0.5 / 24])
+    assert X.iloc[0, 1:].to_dict() == {
+        "start.year": 2020,
+        "start.month": 1,
+        "start.weekday": 2,
+        "start.hour": 6.5,
+        "start.days": 0,
+    }
 
 
 def encode_derived(derived, rows=TABLE):

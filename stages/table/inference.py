@@ -1,0 +1,175 @@
+"""What the columns of a table hold, and the dictionary completed by it: behind prepare, nothing has to guess."""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.shared.cli import InputError
+from stages.table.checks import drop_words, make_rules, parse_numbers
+from stages.table.columns import to_days
+from stages.table.dictionary import Column
+from stages.table.reading import find_dialect, join_some, read_batches, read_names
+
+ODD = 0.05  # largest share of words that are no number in a column that is one of numbers all the same
+DIFFERENT = 0.9  # smallest share of different values in a column of text
+FEWEST = 20  # values that tell text from a category
+WORDS = {"?", "-", "--", ".", "n/a", "na", "#n/a", "nan", "null", "nil", "none", "missing", "unknown", "(null)"}
+YES_NO = {"true", "false", "yes", "no"}
+WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0+)?$")  # a number that comes back as it was, unlike 007
+FORMS = [{"decimal": ","}, {"thousands": ","}, {"decimal": ",", "thousands": "."}]  # of numbers, beside 1234.5
+SAMPLE = 50  # words that are tried first
+DAYS = ["%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y"]
+FORMATS = ["ISO8601", *DAYS, *(f"{day} {time}" for day in DAYS for time in ("%H:%M", "%H:%M:%S", "%I:%M:%S %p"))]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stands in a column, and what the dictionary would say of it.
+
+    rows: all of them; of these, `missing` hold nothing, or a word for it. odd: those words, with their rows.
+    counts: the rows of each different value, as text, the commonest first. low, high: of numbers, and of dates as text.
+    said: what a person should hear of it, if anything.
+    """
+
+    entry: dict[str, Any]
+    rows: int
+    missing: int
+    odd: dict[str, int]
+    counts: dict[str, int]
+    low: float | str | None = None
+    high: float | str | None = None
+    said: str = ""
+
+
+def complete_dictionary(path: str, dictionary: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary with an entry for each column of the table: its own, or what the column's values say.
+
+    Words that count as missing, and columns that are left out, are told on stderr. Raises InputError if the table
+    cannot be read, lacks a listed column, or has numbers in a form that the dictionary does not name.
+    """
+    found, columns = read_names(path, find_dialect(dictionary)), dictionary["columns"]
+    needed = [*columns, *(dictionary[key] for key in ("target", "id") if key in dictionary)]
+    missing = [name for name in dict.fromkeys(needed) if name not in found]
+    if missing:
+        raise InputError(f"{path}: missing columns: {join_some(missing)}; found: {join_some(found)}")
+    unlisted = study_columns(path, dictionary, [name for name in found if name not in columns])
+    for name, facts in unlisted.items():
+        if facts.said:
+            print(f"warning: {path}: {name}: {facts.said}", file=sys.stderr)
+    return {**dictionary, "columns": columns | {name: facts.entry for name, facts in unlisted.items()}}
+
+
+def study_columns(path: str, dictionary: dict[str, Any], names: Sequence[str]) -> dict[str, Facts]:
+    """What stands in some columns of the table. The target is taken for one of numbers, whatever it holds."""
+    if not names:
+        return {}
+    batches = read_batches(path, dict.fromkeys(names, False), lambda _: None, find_dialect(dictionary))
+    table = pa.Table.from_batches([batch for batch, _ in batches])
+    return {name: study_column(path, name, table[name], dictionary) for name in names}
+
+
+def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict[str, Any]) -> Facts:
+    """What stands in one column. Raises InputError if it holds neither numbers nor text, or numbers with commas."""
+    try:
+        text = column.cast(pa.string()).combine_chunks()
+    except pa.ArrowException:
+        raise InputError(f"{path}: {name}: holds neither numbers nor text") from None
+    counted = pc.value_counts(drop_words(text, dictionary.get("missing", [])))
+    counts = Counter(dict(zip(*(counted.field(key).to_pylist() for key in ("values", "counts")), strict=True)))
+    missing = counts.pop(None, 0)
+    counts = Counter(dict(counts.most_common()))
+    facts = Facts({}, len(text), missing, {}, counts)
+    if name == dictionary.get("id"):
+        whole = all(WHOLE.match(word) for word in counts)
+        return replace(facts, entry=make_entry(type="number" if whole else "text"))
+    words = {word: count for word, count in counts.items() if word.strip().lower() in WORDS}
+    plain = Counter({word: count for word, count in counts.items() if word not in words})
+    facts = replace(facts, missing=missing + sum(words.values()), odd=words)
+    if not plain:
+        kind = "number" if name == dictionary["target"] else "text"
+        return replace(facts, entry=make_entry(type=kind), said="holds no value, and is left out")
+    if numbers := find_numbers(path, name, plain, facts, dictionary):
+        return numbers
+    if {word.lower() for word in plain} <= YES_NO:
+        return tell_odd(replace(facts, entry=make_entry(type="flag")))
+    return find_dates(plain, facts) or find_names(counts, replace(facts, missing=missing, odd={}))
+
+
+def find_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dictionary: dict[str, Any]) -> Facts | None:
+    """A column of numbers, a few odd words among them; the target is one, whatever it holds."""
+    values, wrong = parse_words(plain, dictionary)
+    strange = {word: plain[word] for word, is_wrong in zip(plain, wrong.tolist(), strict=True) if is_wrong}
+    number = replace(facts, entry=make_entry(type="number"))
+    if sum(strange.values()) <= ODD * plain.total():
+        good = values[~wrong]
+        number = replace(number, missing=facts.missing + sum(strange.values()), odd=facts.odd | strange)
+        return tell_odd(replace(number, low=float(good.min()), high=float(good.max())))
+    some = Counter({word: strange[word] for word in [*strange][:SAMPLE]})
+    fits = [keys for keys in FORMS if not parse_words(some, {**dictionary, **keys})[1].any()]
+    if fits:
+        keys = " or ".join(", ".join(f'{key}: "{mark}"' for key, mark in form.items()) for form in fits)
+        raise InputError(
+            f"{path}: {name}: numbers written as {next(iter(some))!r}: say so in the dictionary, with {keys}, or "
+            "list the column there as a category"
+        )
+    return number if name == dictionary["target"] else None
+
+
+def parse_words(words: Counter[str], dictionary: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers, (n_words,), and which of the words are none."""
+    rule = make_rules({"": True}, {**dictionary, "columns": {}})[0]
+    return parse_numbers(pa.array(words, pa.string()), rule)
+
+
+def find_dates(plain: Counter[str], facts: Facts) -> Facts | None:
+    """A column of dates, if one format fits all of them, or if those that fit read them as the same days."""
+    words, fits = pd.Series(list(plain)), dict[tuple[float, ...], str]()
+    for form in FORMATS if any(char.isdigit() for char in words[0]) else ():
+        if not np.isnan(to_days(words.head(SAMPLE), form)).any():
+            days = to_days(words, form)
+            if not np.isnan(days).any():
+                fits.setdefault(tuple(days.tolist()), form)
+    if len(fits) > 1:
+        forms = " or ".join(map(repr, fits.values()))
+        return replace(facts, entry=make_entry(type="text"), said=f"left out: dates, but of which `format`, {forms}?")
+    for read, form in fits.items():
+        low, high = words[int(np.argmin(read))], words[int(np.argmax(read))]
+        return tell_odd(replace(facts, entry=make_entry(type="date", format=form), low=low, high=high))
+    return None
+
+
+def find_names(counts: Counter[str], facts: Facts) -> Facts:
+    """A column of names, or of text, in which nearly every row has another."""
+    if len(counts) < max(FEWEST, DIFFERENT * counts.total()):
+        return replace(facts, entry=make_entry(type="category", na_means="absent"))
+    return replace(
+        facts,
+        entry=make_entry(type="text"),
+        said="left out: text, different in nearly every row; list it under `columns` to say otherwise",
+    )
+
+
+def make_entry(**keys: Any) -> dict[str, Any]:
+    """An entry as read_dictionary returns it."""
+    return Column.model_validate(keys).model_dump(exclude_none=True)
+
+
+def tell_odd(facts: Facts) -> Facts:
+    """The facts of a column in which odd words count as missing, with these in its entry and in words."""
+    if not facts.odd:
+        return facts
+    said = ", ".join(f"{word!r} ({count:,})" for word, count in [*facts.odd.items()][:5])
+    rest = " ..." if len(facts.odd) > 5 else ""
+    entry = facts.entry | {"missing": list(facts.odd)}
+    total = sum(facts.odd.values())
+    return replace(
+        facts, entry=entry, said=f"{total:,} value(s) are no {entry['type']} and count as missing: {said}{rest}"
+    )
