@@ -1,5 +1,6 @@
 # Each target is a line that a person could type; README.md has the same lines for machines without make.
 PYTHON ?= python3
+BASE ?= main
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 MODEL = $(shell sed -n 's/^ *registered_model: *//p' params.yaml)
 IMAGE = $(shell echo $(MODEL) | tr A-Z a-z)
@@ -7,10 +8,11 @@ PRODUCTION = models:/$(MODEL)/Production
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
+export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR = false
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast lint ui serve docker bench team team-down
+.PHONY: help setup repro test test-fast lint ui serve docker report bench team team-down
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,6 +73,9 @@ team: .venv/team .env ## a server for several people: PostgreSQL, an S3 store, M
 
 team-down: ## stop it; the data stay
 	@if docker info > /dev/null 2>&1; then docker compose down; else team/stack.sh down; fi
+
+report: .venv/ready ## what a reviewer asks of a change, in report/: make report BASE=main
+	@.ci/report "$(BASE)"
 
 bench: .venv/ready ## measure against the plain script and with up to 1000 times the rows; half an hour
 	python -m benchmarks.bench

@@ -2,6 +2,7 @@
 
     python -m benchmarks.bench                      all of it, about half an hour
     python -m benchmarks.bench --only phases        one part
+    python -m benchmarks.bench --only team          with PostgreSQL and the packages of team.lock; not among all of it
 
 Every figure stands beside a reference measured in the same run on the same machine, by turns: compare the ratios,
 not the seconds. Run after `dvc repro`, on a machine that does nothing else.
@@ -23,6 +24,7 @@ from benchmarks.scale import format_scale, measure_scale
 from benchmarks.tables import TABLES, format_tables, measure_tables
 
 PARTS = ("pipeline", "phases", "latency", "scale", "tables")
+APART = "team"
 FACTORS = [1, 10, 100, 1000]
 RESULTS = Path("benchmarks")
 
@@ -59,7 +61,12 @@ def measure(part: str, repeats: int, factors: list[int]) -> tuple[str, Any]:
     if part == "phases":
         phases = measure_phases(repeats)
         return format_phases(phases), phases
-    lines = measure_pipeline(repeats) if part == "pipeline" else measure_latency()
+    if part == APART:
+        from benchmarks.team import measure_team
+
+        lines = measure_team(repeats)
+    else:
+        lines = measure_pipeline(repeats) if part == "pipeline" else measure_latency()
     return format_table(lines), lines
 
 
@@ -75,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=PARTS, help="measure one part; the others keep their tables")
+    parser.add_argument("--only", choices=[*PARTS, APART], help="measure one part; the others keep their tables")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many (default 5)")
     parser.add_argument("--factors", type=int, nargs="+", default=FACTORS, help="times the rows (default 1 to 1000)")
     arguments = parser.parse_args()

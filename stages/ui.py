@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 from stages.shared.cli import make_parser, run_command
 
+QUIET = "--log-level warning"  # faults, but not each request
+
 
 def link_runs(address: str, experiment_id: str) -> str:
     """The page of an experiment's runs, sorted by R²; MLflow's start page is the one for language models."""
@@ -26,8 +28,11 @@ def main() -> None:
         return
     print(f"Runs: {link_runs(f'http://localhost:{port}', experiment_id)}", flush=True)
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # seven processes for language models
-    command = ["-m", "mlflow", "ui", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
-    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - words of our own
+    stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]
+    command = ["-m", "mlflow", "ui", "--port", str(port), "--workers", "1", *stores, "--uvicorn-opts", QUIET]
+    os.execve(  # noqa: S606 - words of our own
+        sys.executable, [sys.executable, *command], os.environ | {"PYTHONWARNINGS": "ignore"}
+    )
 
 
 if __name__ == "__main__":

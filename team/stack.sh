@@ -5,6 +5,7 @@
 #   team/stack.sh down    stop what `up` started, by its pid files, and nothing else
 #   team/stack.sh backup FOLDER     both databases and both buckets, while it runs
 #   team/stack.sh restore FOLDER    put them in place of what is there; MLflow starts again
+#   team/stack.sh upgrade           bring MLflow's database to the version that is installed; MLflow starts again
 #
 # Reads .env (TEAM_ENV), and takes 20 ports from TEAM_PORT on: MLflow, PostgreSQL, S3, and those that S3 opens inside.
 set -euo pipefail
@@ -104,8 +105,9 @@ start_store() {
     await s3 "http://127.0.0.1:$((PORT + 2))/healthz"
 }
 
+database="postgresql+psycopg2://mlflow:$POSTGRES_PASSWORD@127.0.0.1:$((PORT + 1))"
+
 start_mlflow() {
-    local database="postgresql+psycopg2://mlflow:$POSTGRES_PASSWORD@127.0.0.1:$((PORT + 1))"
     (umask 077; printf '%s\n' '[mlflow]' 'default_permission = READ' "database_uri = $database/mlflow_auth" \
         'admin_username = admin' 'auth_cache_ttl_seconds = 60' 'authorization_function = mlflow.server.auth:authenticate_request_basic_auth' > "$DIR/auth.ini")
     export MLFLOW_AUTH_CONFIG_PATH="$DIR/auth.ini" MLFLOW_BACKEND_STORE_URI="$database/mlflow"
@@ -152,5 +154,11 @@ case "${1:-}" in
             start_mlflow
         fi
         ;;
-    *) fail "usage: team/stack.sh up | down | backup FOLDER | restore FOLDER" ;;
+    upgrade)
+        database_runs && runs s3 || fail "not running; \`team/stack.sh up\` starts it"
+        stop mlflow
+        mlflow db upgrade "$database/mlflow" > "$DIR/upgrade.log" 2>&1 || fail "see $DIR/upgrade.log"
+        start_mlflow
+        ;;
+    *) fail "usage: team/stack.sh up | down | backup FOLDER | restore FOLDER | upgrade" ;;
 esac

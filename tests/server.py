@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -32,6 +33,58 @@ def wait_until(ready, process, log=None):
         assert process.poll() is None, f"ended with {process.poll()}: {said}"
         assert time.monotonic() < deadline, said
     return found
+
+
+class Drip:
+    """A proxy before a server, which answers byte by byte, too slowly to end, once it was asked so often for a mark."""
+
+    def __init__(self, port, mark, times):
+        self.target, self.mark, self.left = port, mark, times
+        self.slow, self.over, self.threads = threading.Event(), threading.Event(), []
+
+    def __enter__(self):
+        self.proxy = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.proxy.getsockname()[1]}"
+        self.begin(self.accept)
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.proxy.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(60)
+        self.proxy.close()
+
+    def begin(self, work, *args):
+        self.threads.append(threading.Thread(target=work, args=args))
+        self.threads[-1].start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.proxy.accept()
+                server = socket.create_connection(("127.0.0.1", self.target))
+                self.begin(self.ask, client, server)
+                self.begin(self.answer, client, server)
+
+    def ask(self, client, server):
+        with suppress(OSError):
+            while said := client.recv(65536):
+                self.left -= self.mark in said
+                if self.left <= 0:
+                    self.slow.set()
+                server.sendall(said)
+            server.shutdown(socket.SHUT_WR)
+
+    def answer(self, client, server):
+        with suppress(OSError), client, server:
+            while said := server.recv(65536):
+                for number in range(len(said) if self.slow.is_set() else 0):
+                    client.sendall(said[number : number + 1])
+                    if self.over.wait(0.5):
+                        return
+                if not self.slow.is_set():
+                    client.sendall(said)
 
 
 class Server:

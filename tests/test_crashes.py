@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from tests.conftest import clone_project, find_runs, find_versions, production_of
-from tests.server import PATIENCE, wait_until
+from tests.server import PATIENCE, Drip, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -119,3 +119,22 @@ def test_server_that_dies_during_the_fit_costs_no_result(origin, server, tmp_pat
     server.start()
     project.stage("register")
     assert "7.0" in [run.data.params.get("alpha") for run in find_runs(project)]
+
+
+def test_server_that_drips_in_the_middle_of_register_is_given_up_and_the_next_repro_repairs(origin, server, tmp_path):
+    project = clone_project(origin, tmp_path / "clone", store=server.address)
+    project.run("dvc", "pull")
+    project.env["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "3"
+    with Drip(server.port, b"GET /api/2.0/mlflow/registered-models/get", 2) as proxy:
+        project.env["MLFLOW_TRACKING_URI"] = proxy.address
+        done = project.stage("register", check=False)
+        assert proxy.slow.is_set()
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "no whole answer within 12 s" in done.stderr
+    project.env["MLFLOW_TRACKING_URI"] = server.address
+    assert find_versions(project) == {}
+    printed = project.run("dvc", "repro").stdout
+    assert "stages.train" not in printed
+    assert "logged from DVC's files" not in printed  # the runs were there before the server slowed down
+    assert production_of(project) == 1
+    assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()

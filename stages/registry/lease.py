@@ -47,8 +47,8 @@ def hold_registry() -> Iterator[None]:
         yield
     finally:
         over.set()
-        with suppress(MlflowException):  # the server is gone: the ticket expires
-            mlflow.MlflowClient().delete_registered_model_tag(name_model(), f"{LEASE}{owner}")
+        with suppress(MlflowException, TimeoutError):  # the server is gone: the ticket expires
+            within_limit(lambda: delete_ticket(f"{LEASE}{owner}"))
 
 
 def write_ticket(owner: str, number: int) -> None:
@@ -57,16 +57,20 @@ def write_ticket(owner: str, number: int) -> None:
     )
 
 
+def delete_ticket(key: str) -> None:
+    mlflow.MlflowClient().delete_registered_model_tag(name_model(), key)
+
+
 def read_tickets() -> list[tuple[int, str]]:
     """(number, owner) of all that wait or write. What a dead process left is removed."""
-    client, waiting = mlflow.MlflowClient(), []
-    for key, value in client.get_registered_model(name_model()).tags.items():
+    waiting = []
+    for key, value in mlflow.MlflowClient().get_registered_model(name_model()).tags.items():
         if key.startswith(LEASE):
             number, _, until = value.partition(" ")
             if is_alive(key.removeprefix(LEASE), float(until)):
                 waiting.append((int(number), key.removeprefix(LEASE)))
             else:
-                client.delete_registered_model_tag(name_model(), key)
+                delete_ticket(key)
     return waiting
 
 

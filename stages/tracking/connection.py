@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from stages.shared.cli import InputError
 from stages.shared.files import require_file
 from stages.shared.params import Mlflow, read_section
-from stages.tracking.store import OWN_DATABASE, ROOT, find_database, find_uri, lock_store, show_uri
+from stages.tracking.store import OWN_DATABASE, find_database, find_uri, lock_store, show_uri
 
 TABLES = {"alembic_version", "experiments", "runs", "tags", "metrics", "params", "model_versions"}  # some of MLflow's
 PATIENCE = 10  # seconds that a server has to say that it is there
@@ -77,9 +77,10 @@ def find_experiment(name: str, about: str) -> str:
 
 def create_experiment(name: str, about: str) -> str:
     """An experiment, marked so that MLflow's page opens on model training, not on language models."""
+    database = find_database()
     return mlflow.create_experiment(
         name,
-        artifact_location=(ROOT / "mlruns").as_uri() if find_database() else None,
+        artifact_location=(database.resolve().parent / "mlruns").as_uri() if database else None,
         tags={"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": about},
     )
 

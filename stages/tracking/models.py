@@ -23,6 +23,7 @@ from stages.tracking.connection import first_line, handle_store_errors
 from stages.tracking.store import find_database, show_uri
 
 if TYPE_CHECKING:
+    from mlflow.models import Model
     from mlflow.types import Schema
     from sklearn.pipeline import Pipeline
 
@@ -72,41 +73,62 @@ BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
 def log_model(run: Run, name: str, title: str, aside: Executor) -> None:
     """Give a finished run its model, from DVC's file, and the picture of what it predicts, which is drawn aside."""
     with tempfile.TemporaryDirectory() as folder:
-        picture, target = Path(folder, "plots.png"), Path(folder, "model")
+        picture = Path(folder, "plots.png")
         predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
         pipeline = load_object(model_file(name))
-        unit = name_target(pipeline["encoder"].dictionary)
-        drawn = submit(aside, "stages.model.picture.draw_model", title, unit, predictions, features, picture)
-        model_id = save_pipeline(run, pipeline, "model", target)
+        target = name_target(pipeline["encoder"].dictionary)
+        drawn = submit(aside, "stages.model.picture.draw_model", title, target, predictions, features, picture)
+        model_id = log_pipeline(run, pipeline, "model")
         wait_for(drawn)
         mlflow.MlflowClient().log_artifact(run.info.run_id, str(picture))
-        send_model(run, model_id, target, [RunTag("dvc.model_id", model_id)])
+    log_figures(run, model_id, {"dvc.model_id": model_id})  # once all is there
 
 
 def log_champion(run: Run) -> str:
     """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "model")
-        model_id = save_pipeline(run, load_object(model_file("champion")), "champion", target)
-        send_model(run, model_id, target, [])
+    model_id = log_pipeline(run, load_object(model_file("champion")), "champion")
+    log_figures(run, model_id, {})
     return model_id
 
 
-def save_pipeline(run: Run, pipeline: "Pipeline", name: str, target: Path) -> str:
-    """A pipeline as a model of a run, in a folder of MLflow's: skops format, with signature, example and the code that
-    it needs. Returns the model's id, under which `send_model` is to send the folder.
+def log_pipeline(run: Run, pipeline: "Pipeline", name: str) -> str:
+    """A pipeline as a model of a run, with its parameters; returns the model's id.
+
+    With `log_figures`, what `mlflow.sklearn.log_model` does with a request for each metric.
     """
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.models import Model
 
     client = mlflow.MlflowClient()
-    logged = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params)
+    model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pipeline(pipeline, Path(folder, "model"), Model(run_id=run.info.run_id, model_id=model.model_id))
+        client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
+    return model.model_id
+
+
+def log_figures(run: Run, model_id: str, tags: dict[str, str]) -> None:
+    """A run's metrics as those of its model too, and tags of the run."""
+    metrics = [
+        Metric(key, value, run.info.start_time, 0, model_id=model_id)
+        for key, value in run.data.metrics.items()
+        if not key.startswith(LEARNING)
+    ]
+    mlflow.MlflowClient().log_batch(run.info.run_id, metrics, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:
+    """A pipeline as a folder of MLflow's: skops format, with signature, example and the code that it needs."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="mlflow")
         mlflow.sklearn.save_model(
             pipeline,
             str(target),
-            mlflow_model=Model(run_id=run.info.run_id, model_id=logged.model_id),
+            mlflow_model=model,
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
             signature=ModelSignature(make_schema(name_types(pipeline)), Schema([ColSpec("double")])),
@@ -114,27 +136,6 @@ def save_pipeline(run: Run, pipeline: "Pipeline", name: str, target: Path) -> st
             pip_requirements=pin_requirements([*SERVED_WITH, *find_boosters(pipeline["estimator"])]),
             code_paths=[str(copy_code(Path(folder)))],
         )
-    return logged.model_id
-
-
-def send_model(run: Run, model_id: str, folder: Path, tags: list[RunTag]) -> None:
-    """Send a model's folder, and link it with the run's parameters and metrics; the run gets its tags last.
-
-    `mlflow.sklearn.log_model` does the same with a request for each metric.
-    """
-    client = mlflow.MlflowClient()
-    client.log_model_artifacts(model_id, str(folder))
-    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, 0)])
-    client.log_batch(
-        run.info.run_id,
-        metrics=[
-            Metric(key, value, run.info.start_time, 0, model_id=model_id)
-            for key, value in run.data.metrics.items()
-            if not key.startswith(LEARNING)
-        ],
-        tags=tags,
-    )
 
 
 def find_boosters(estimator: Any) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunData, RunTag
 from mlflow.exceptions import MlflowException
 
 from stages.model.catalogue import BLEND_COLOUR, MODELS
@@ -50,7 +50,7 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
         yield log
     except BaseException:
         with suppress(MlflowException, OSError):
-            mlflow.MlflowClient().set_terminated(run.info.run_id, "FAILED")
+            within_limit(lambda: mlflow.MlflowClient().set_terminated(run.info.run_id, "FAILED"))
         raise
 
 
@@ -63,11 +63,11 @@ def begin_run(experiment_id: str, name: str, title: str, rebuilt: bool = False) 
     return run
 
 
-def log_results(run: Run, name: str, title: str, timings: dict[str, float] | None = None) -> None:
+def log_results(run: Run, name: str, title: str, timings: dict[str, float] | None = None) -> Run:
     """Fill a run from the files of its DVC stage, all but its model, and end it as FINISHED.
 
-    timings: seconds, which belong to one execution and are in no file.
-    Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_run` passes it over.
+    Returns it with its metrics and parameters. timings: seconds, which belong to one execution and are in no file.
+    Raises MlflowException if the store stops answering; the run is then not FINISHED, and `find_runs` passes it over.
     """
     client, run_id, start = mlflow.MlflowClient(), run.info.run_id, run.info.start_time
     about = read_description(name)
@@ -77,18 +77,18 @@ def log_results(run: Run, name: str, title: str, timings: dict[str, float] | Non
     curve = read_scores_file(name, "learning").itertuples()
     tags = {**hash_outputs(name), DATA_MD5: hash_data(provenance["inputs"])}
     note = describe_result(name, scores)
+    metrics = [
+        *(Metric(key, value, start, 0) for key, value in (first | numbers).items()),
+        *(Metric(f"{LEARNING}{point.rows}_rmse", point.rmse, start, point.iteration) for point in curve),
+    ]
+    params = [Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()]
     client.log_batch(
-        run_id,
-        metrics=[
-            *(Metric(key, value, start, 0) for key, value in (first | numbers).items()),
-            *(Metric(f"{LEARNING}{point.rows}_rmse", point.rmse, start, point.iteration) for point in curve),
-        ],
-        params=[Param(key, str(value)) for key, value in describe_params(title, about["params"]).items()],
-        tags=[RunTag(key, value) for key, value in (tags | {"mlflow.note.content": note}).items()],
+        run_id, metrics, params, [RunTag(key, value) for key, value in (tags | {"mlflow.note.content": note}).items()]
     )
     client.log_dict(run_id, provenance, PROVENANCE)
     client.log_inputs(run_id, [describe_dataset(about["columns"], provenance["inputs"])])
     client.set_terminated(run_id, "FINISHED")
+    return Run(run.info, RunData(metrics, params))
 
 
 def describe_params(title: str, settings: dict[str, str]) -> dict[str, Any]:
@@ -148,9 +148,7 @@ def mirror_run(
         return run, False
     rebuilt = run is None or "dvc.model_id" in run.data.tags  # else train's own, whose model waits for this moment
     if run is None or rebuilt:
-        run = begin_run(experiment_id, name, title, rebuilt=True)
-        log_results(run, name, title)
-        run = mlflow.get_run(run.info.run_id)
+        run = log_results(begin_run(experiment_id, name, title, rebuilt=True), name, title)
     log_model(run, name, title, aside)
     return mlflow.get_run(run.info.run_id), rebuilt
 
