@@ -40,8 +40,8 @@ def refit_pipeline(pipeline: Pipeline) -> Pipeline:
     """Encoder and estimator fitted again, with the same settings, on training and test rows together."""
     rows = pd.concat([read_table(f"rows_{part}") for part in PARTS])
     target = np.concatenate([read_targets()[part] for part in PARTS])
-    encoder, estimator = clone(pipeline["encoder"]).fit(rows), clone(pipeline["estimator"])
-    estimator.fit(encoder.transform(rows), target)
+    encoder, estimator = clone(pipeline["encoder"]), clone(pipeline["estimator"])
+    estimator.fit(encoder.fit_transform(rows, target), target)
     round_estimator(estimator)
     return Pipeline([("encoder", encoder), ("estimator", estimator)])
 

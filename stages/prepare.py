@@ -52,7 +52,8 @@ def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tu
     for part, rows in parts.items():
         yield f"y_{part}", rows[[dictionary["target"]]].set_axis(["target"], axis=1)
         yield f"rows_{part}", rows[list(encoder.columns_)]
-        yield f"X_{part}", pd.DataFrame(encoder.transform(rows), index=rows.index, columns=names)
+        X = encoder.transform_training(rows) if part == "train" else encoder.transform(rows)
+        yield f"X_{part}", pd.DataFrame(X, index=rows.index, columns=names)
 
 
 def main() -> None:

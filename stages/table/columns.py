@@ -11,6 +11,8 @@ import pandas as pd
 
 ABSENT = "(none)"
 OTHER = "(other)"
+MEAN = "(mean)"
+FOLDS = 5  # of the training rows, for means of the target
 FLAGS: dict[Any, int] = {0: 0, 1: 1} | {  # False and True are 0 and 1
     spelled: value
     for value, words in enumerate((["false", "no", "f", "n", "0", "0.0"], ["true", "yes", "t", "y", "1", "1.0"]))
@@ -135,6 +137,22 @@ class Nominal(Category):
     def encode(self, rows: pd.DataFrame) -> np.ndarray:
         """Float64 (n_rows,), with nothing missing."""
         return Number(self.name, self.fill).encode(rows)
+
+
+@dataclass
+class Rated(Category):
+    """A category of many levels: beside the usual features, what the target was on average where the level stands.
+
+    means: (FOLDS + 1, n_levels + 1), without the rows of each fold, and with all; the last for any other level.
+    """
+
+    levels: list[Any] = field(default_factory=list)
+    means: np.ndarray = field(default_factory=lambda: np.zeros((FOLDS + 1, 1)))
+
+    def expand(self, rows: pd.DataFrame, folds: np.ndarray | int = FOLDS) -> np.ndarray:
+        """Float64 (n_rows, n_features). folds: of training rows, whose own target must not tell of itself."""
+        flags = super().expand(rows)[:, :-1]  # the last feature is the mean
+        return np.column_stack([flags, self.means[folds, find_levels(rows[self.name], self.levels)]])
 
 
 @dataclass

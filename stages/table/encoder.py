@@ -14,12 +14,13 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from stages.table.columns import Category, Column, Date, GroupMean, Numeric, find_levels
+from stages.table.columns import FOLDS, MEAN, Category, Column, Date, GroupMean, Numeric, Rated, find_levels, to_floats
 from stages.table.counts import Counts, count_numbers
-from stages.table.learning import count_column, describe_columns, learn_column, learn_means
+from stages.table.learning import count_column, describe_columns, learn_column, learn_means, rate_levels
 
 Total = Callable[[Callable[[pd.DataFrame], Any]], Any]
 
+MANY = 30  # levels, from which on a category is rated too
 PART = 2**16  # rows encoded at a time
 WIDE = (Category, Date)  # columns that become several features
 LARGEST = 1e30  # a feature's, either way: the cube of an absurd number leaves the range of the trees' float32
@@ -56,9 +57,26 @@ class Encoder(TransformerMixin, BaseEstimator):
     def __init__(self, dictionary: dict[str, Any]) -> None:
         self.dictionary = dictionary
 
-    def fit(self, rows: pd.DataFrame, y: object = None) -> Self:
-        """Learn fills and levels from raw training rows, (n_rows, n_columns)."""
+    def fit(self, rows: pd.DataFrame, y: np.ndarray | None = None) -> Self:
+        """Learn fills and levels from raw training rows, (n_rows, n_columns), and their target, here or in a column."""
+        if y is not None:
+            rows = rows.assign(**{self.dictionary["target"]: y})
         return self.fit_parts(lambda count: count(rows))
+
+    def fit_transform(self, rows: pd.DataFrame, y: np.ndarray | None = None) -> np.ndarray:
+        """Fit, and encode the same rows, (n_rows, n_columns), with no mean of the target that knows a row's own."""
+        return self.fit(rows, y).transform_training(rows)
+
+    def transform_training(self, rows: pd.DataFrame) -> np.ndarray:
+        """Encode the rows that the encoder was fitted on, as `fit_transform` does."""
+        X = self.transform(rows)
+        rated = [column for column in self.columns_.values() if isinstance(column, Rated)]
+        if rated:
+            folds = self._draw_folds(rows)
+            for column in rated:
+                place = self.feature_names_.index(f"{column.name}{column.joint}{MEAN}")
+                X[:, place] = column.expand(rows, folds)[:, -1]
+        return X
 
     def fit_parts(self, total: Total) -> Self:
         """Learn from the parts of a table: `total` calls a function with the rows of each and adds up what it returns.
@@ -70,6 +88,14 @@ class Encoder(TransformerMixin, BaseEstimator):
         self.columns_: dict[str, Column] = {
             name: learn_column(name, described, tally.counts[name], rare) for name, described in tally.described.items()
         }
+        many = [
+            name for name, c in self.columns_.items() if type(c) is Category and len(tally.counts[name].rows) > MANY
+        ]
+        if many:
+            pairs = total(partial(self._count_targets, many)).counts
+            for name in many if pairs else []:
+                column: Any = self.columns_[name]
+                self.columns_[name] = rate_levels(column, [pairs[f"{fold} {name}"] for fold in range(FOLDS)])
         self.derived_ = self.dictionary.get("derived", {})
         self.means_: dict[str, GroupMean] = {}
         for name, formula in self.derived_.items():  # a mean may rest on derived columns, and these on other means
@@ -102,6 +128,25 @@ class Encoder(TransformerMixin, BaseEstimator):
 
     def _count_pairs(self, number: str, group: str, rows: pd.DataFrame) -> Counts:
         return count_numbers(self._compute(rows, number), rows[group])
+
+    def _draw_folds(self, rows: pd.DataFrame) -> np.ndarray:
+        """A fold for each row, (n_rows,), by what stands in it: the same however the rows are divided."""
+        hashed = pd.util.hash_pandas_object(rows[list(self.columns_)], index=False)
+        return (hashed.to_numpy() % FOLDS).astype(int)
+
+    def _count_targets(self, names: list[str], rows: pd.DataFrame) -> Tally:
+        """In how many rows of each fold each pair of target and level stands; nothing for rows without a target."""
+        if self.dictionary["target"] not in rows:
+            return Tally({}, {})
+        folds, y = self._draw_folds(rows), to_floats(rows[self.dictionary["target"]])
+        return Tally(
+            {},
+            {
+                f"{fold} {name}": count_numbers(y[folds == fold], rows[name][folds == fold])
+                for fold in range(FOLDS)
+                for name in names
+            },
+        )
 
     def _compute(self, rows: pd.DataFrame, name: str) -> np.ndarray:
         """One column or derived column of rows as numbers, from those that it rests on alone."""

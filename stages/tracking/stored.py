@@ -37,6 +37,7 @@ TRUSTED_TYPES = [
     "stages.table.columns.Nominal",
     "stages.table.columns.Number",
     "stages.table.columns.Ordinal",
+    "stages.table.columns.Rated",
     "stages.table.encoder.Encoder",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBRegressor",
