@@ -160,6 +160,8 @@ def test_the_houses_come_back_untouched_and_nothing_is_trained_again(project, tm
 @pytest.mark.slow
 def test_results_that_git_does_not_have_are_not_dropped_unasked(project, tmp_path):
     make_tiny()[0].to_csv(tmp_path / "table.csv", **WAYS)
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "what the tests before left", check=False)
     path = project.root / "metrics/ridge.json"
     path.write_text(path.read_text() + "\n")
     kept = project.run("git", "status", "--porcelain").stdout
