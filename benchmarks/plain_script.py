@@ -39,9 +39,8 @@ def main() -> None:
         with mlflow.start_run(run_name=model.title):
             section = resolve_section(name, params[name], X, train[target].to_numpy(), fit)
             regressor = build_regressor(name, section, fit.seed, fit.threads)
-            pipeline = Pipeline(
-                [("encoder", Encoder(dictionary)), ("estimator", build_estimator(regressor, model, fit.log_target))]
-            )
+            estimator = build_estimator(regressor, model, bool(fit.log_target))
+            pipeline = Pipeline([("encoder", Encoder(dictionary)), ("estimator", estimator)])
             pipeline.fit(train, train[target])
             mlflow.log_params({"model_name": model.title, **regressor.get_params()})
             for part, rows in (("train", train), ("test", test)):

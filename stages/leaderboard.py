@@ -41,14 +41,17 @@ def show_runs(style: str) -> str:
         runs = mlflow.search_runs([experiment_id], "attributes.status = 'FINISHED'", order_by=["metrics.test_r2 DESC"])
     if runs.empty:
         return "MLflow has no results yet: run `dvc repro`"
-    table = runs.drop_duplicates(["tags.dvc.model_md5", "tags.dvc.metrics_md5"]).reindex(columns=list(COLUMNS))
+    columns = dict(COLUMNS)
+    if "metrics.cv_rmsle" not in runs and "metrics.cv_rmse" in runs:  # no RMSLE of a negative target
+        columns = {key.replace("rmsle", "rmse"): title.replace("RMSLE", "RMSE") for key, title in columns.items()}
+    table = runs.drop_duplicates(["tags.dvc.model_md5", "tags.dvc.metrics_md5"]).reindex(columns=list(columns))
     table[COMMIT] = table[COMMIT].str[:7]
     table["start_time"] = table["start_time"].dt.strftime("%Y-%m-%d %H:%M")
-    formats = ["", "", "", ",.6g", ",.6g", ".4f", ".4f", ".2f", "", ""]
+    formats = ["", "", "", ",.6g", ",.6g", ".4f", ".4g", ".2f", "", ""]
     lines = table.astype(object).where(table.notna(), None).itertuples(index=False)
     return tabulate(
         [(rank, *line) for rank, line in enumerate(lines, start=1)],
-        ["", *COLUMNS.values()],
+        ["", *columns.values()],
         style,
         floatfmt=formats,
         disable_numparse=[1, 2, 8, 9],

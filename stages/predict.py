@@ -33,6 +33,7 @@ from stages.table.checks import (
     check_batch,
     check_ids,
     flag_rows,
+    holds_numbers,
     make_rules,
 )
 from stages.table.reading import find_dialect, read_batches
@@ -84,8 +85,8 @@ def escape_formula(cell: object) -> object:
 
 def list_columns(encoder: "Encoder") -> dict[str, bool]:
     """The columns that a model reads, with the id, and whether they hold numbers."""
-    numbers = {name: column.is_number for name, column in encoder.columns_.items()}
-    return numbers | ({encoder.dictionary["id"]: True} if "id" in encoder.dictionary else {})
+    numbers, dictionary = {name: column.is_number for name, column in encoder.columns_.items()}, encoder.dictionary
+    return numbers | ({dictionary["id"]: holds_numbers(dictionary["id"], dictionary)} if "id" in dictionary else {})
 
 
 def check_file(path: str, encoder: "Encoder") -> Iterator[Chunk]:
@@ -97,20 +98,21 @@ def check_file(path: str, encoder: "Encoder") -> Iterator[Chunk]:
         rows, faults, marks = check_batch(batch, rules)
         ids = pd.Series(np.arange(start, start + len(rows)), name="row")
         if id_name:
-            values = rows[id_name].to_numpy()
-            wrong = check_ids(id_name, values, flag_rows(faults, len(rows)), seen)
-            faults += wrong
-            ids = name_rows(values, flag_rows(faults, len(rows)), ids).rename(id_name)
+            faults += check_ids(rows[id_name], flag_rows(faults, len(rows)), seen)
+            ids = name_rows(rows[id_name], flag_rows(faults, len(rows)), ids).rename(id_name)
         yield Chunk(batch, rows, ids, faults, marks, lines.copy(), share)
         lines.clear()
         start += len(rows)
 
 
-def name_rows(ids: np.ndarray, bad: np.ndarray, places: pd.Series) -> pd.Series:
-    """Ids as whole numbers; where a row is bad and its id is none, its place in the file."""
-    unnamed = bad & (np.isnan(ids) | (ids != np.round(ids)))
-    named = pd.Series(np.where(unnamed | (np.abs(ids) > 2**63), 0, ids).astype(np.int64))
-    return named.astype(object).where(~unnamed, [f"(row {place + 1})" for place in places]) if unnamed.any() else named
+def name_rows(ids: pd.Series, bad: np.ndarray, places: pd.Series) -> pd.Series:
+    """Ids as text or whole numbers; where a row is bad and its id is none, its place in the file."""
+    if ids.dtype == float:
+        unnamed = bad & (ids.isna() | (ids != np.round(ids))).to_numpy()
+        ids = pd.Series(np.where(unnamed | (np.abs(ids) > 2**63), 0, ids).astype(np.int64))
+    else:
+        unnamed, ids = bad & ids.isna().to_numpy(), ids.astype("str")
+    return ids.astype(object).where(~unnamed, [f"(row {place + 1})" for place in places]) if unnamed.any() else ids
 
 
 def list_marks(chunk: Chunk) -> pd.DataFrame:
@@ -155,7 +157,7 @@ def predict_chunks(
         if rejects and (chunk.faults or chunk.lines):
             rejects.add(list_rejects(chunk))
             good = ~flag_rows(chunk.faults, len(rows))
-            ids, rows = ids[good].astype(np.int64), rows[good]
+            ids, rows = ids[good].infer_objects(), rows[good]
         if chunk.marks:
             marks.add(list_marks(chunk))
         if len(rows):

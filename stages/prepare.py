@@ -2,17 +2,19 @@
 
 Reads   params.yaml (data, fit.log_target), the table and the dictionary that it names
 Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind them, rows_train and rows_test
-        (.parquet, indexed by id), and encoder.joblib
+        (.parquet, indexed by id), and encoder.joblib; target.json says what `fit.log_target: auto` has chosen
 """
 
 from collections.abc import Iterator
 
 import joblib
+import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from stages.model.scaling import LogSkewed, measure_skewness
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import PREPARED, write_whole
+from stages.shared.files import PREPARED, TARGET, write_json, write_whole
 from stages.shared.params import Data, Fit, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
@@ -32,6 +34,15 @@ def split_rows(table: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.Dat
     return train, test
 
 
+def has_long_tail(target: pd.Series) -> bool:
+    """Whether the log of a target is easier to learn: it is positive, skewed, and its log is less so."""
+    values = target.to_numpy()
+    if values.min() <= 0:
+        return False
+    skewness = measure_skewness(values)
+    return skewness > LogSkewed().threshold and abs(measure_skewness(np.log1p(values))) < skewness
+
+
 def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables of training and test rows by name, one after the other, so that memory holds one at a time.
 
@@ -49,7 +60,7 @@ def main() -> None:
     make_parser("prepare", __doc__).parse_args()
     data, fit = read_section(Data), read_section(Fit)
     dictionary = complete_dictionary(data.path, read_dictionary(data.dictionary, data.target))
-    table = read_table(data.path, dictionary, fit.log_target)
+    table = read_table(data.path, dictionary, fit.log_target is True)
     train, test = split_rows(table, data.test_size, data.seed)
     del table  # a large one would be in memory twice
     encoder = Encoder(dictionary).fit(train)
@@ -59,6 +70,10 @@ def main() -> None:
         folder.mkdir()
         for name, frame in make_tables({"train": train, "test": test}, encoder):
             frame.to_parquet(folder / f"{name}.parquet")
+        if fit.log_target == "auto":
+            chosen = {"log_target": has_long_tail(train[dictionary["target"]])}
+            write_json(folder / TARGET.name, chosen)
+            print(f"prepare: fit.log_target: auto chooses {chosen['log_target']}")
         joblib.dump(encoder, folder / "encoder.joblib")
     print(
         f"prepare: {len(train) + len(test)} rows of {data.path} → {len(train)} to train on, {len(test)} to test on, "

@@ -9,24 +9,23 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import optuna
 import pandas as pd
-from ruamel.yaml import YAML
 from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
 from stages.model.catalogue import MODELS, require_model
 from stages.model.estimators import build_estimator, build_regressor, resolve_section
 from stages.model.folds import fit_folds, predict_folds, score_folds
-from stages.model.results import load_object, read_features, read_table, read_targets
+from stages.model.metrics import find_cv
+from stages.model.results import load_object, read_features, read_fit, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import PREPARED, hash_folder, write_whole
-from stages.shared.params import PARAMS, Fit, Mlflow, read_mapping, read_section
+from stages.shared.files import PREPARED, hash_folder
+from stages.shared.params import Fit, Mlflow, read_mapping, read_section, write_params
 from stages.tracking.connection import connect, explain_store_errors
 
 STUDIES = "optuna.db"
@@ -89,11 +88,14 @@ def read_training() -> Training:
 
 
 def score_section(training: Training, name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
-    """Mean cross-validated RMSLE over folds drawn with consecutive seeds."""
+    """Mean cross-validated RMSLE, or RMSE, over folds drawn with consecutive seeds."""
     encoder, rows, target = training
-    estimator = build_estimator(build_regressor(name, section, fit.seed, fit.threads), MODELS[name], fit.log_target)
+    estimator = build_estimator(
+        build_regressor(name, section, fit.seed, fit.threads), MODELS[name], bool(fit.log_target)
+    )
+    metric = name_metric(target)
     scores = [
-        score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, drawn), rows, drawn))["cv_rmsle"]
+        score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, drawn), rows, drawn))[metric]
         for drawn in (
             fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": max(fit.cv_folds, 2)})
             for repeat in range(repeats)
@@ -102,25 +104,22 @@ def score_section(training: Training, name: str, section: dict[str, Any], fit: F
     return float(np.mean(scores))
 
 
-def try_section(trial: optuna.Trial, name: str, section: dict[str, Any], score_section: Callable[..., float]) -> float:
+def name_metric(target: np.ndarray) -> str:
+    """What is searched for: the lowest of it."""
+    return find_cv([score_folds(target, target)])
+
+
+def try_section(
+    trial: optuna.Trial, name: str, section: dict[str, Any], metric: str, score_section: Callable[..., float]
+) -> float:
     """One trial: a section with some of its values replaced, scored, and logged as a nested run."""
     tried = {**section, **suggest(trial, SPACES[name])}
     with mlflow.start_run(run_name=f"trial {trial.number}", nested=True):
         score = score_section(section=tried)
         mlflow.log_params(tried)
-        mlflow.log_metric("cv_rmsle", score)
-    print(f"tune@{name}: trial {trial.number}: {score:.5f} with {tried}", flush=True)
+        mlflow.log_metric(metric, score)
+    print(f"tune@{name}: trial {trial.number}: {score:.5g} with {tried}", flush=True)
     return score
-
-
-def write_section(name: str, values: dict[str, Any], path: str = PARAMS) -> None:
-    """Put values into a section of params.yaml; comments and order stay."""
-    yaml = YAML()
-    yaml.width = 120
-    content = yaml.load(Path(path).read_text())
-    content[name].update(values)
-    with write_whole(path) as part, part.open("w") as file:
-        yaml.dump(content, file)
 
 
 def name_study(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> str:
@@ -146,31 +145,31 @@ def tune(name: str, trials: int, repeats: int) -> None:
         raise InputError(f"{title} has nothing to search")
     if min(trials, repeats) < 1:
         raise InputError(f"--trials {trials} --repeats {repeats}: each must be at least 1")
-    fit, training = read_section(Fit), read_training()
+    fit, training = read_fit(), read_training()
     section = resolve_section(name, read_mapping(name), read_features("train"), training[2], fit)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(name_study(name, section, fit, repeats), fit.seed)
     with threadpool_limits(fit.threads):
         score = partial(score_section, training, name, fit=fit, repeats=repeats)
-        present = score(section=section)
+        metric, present = name_metric(training[2]), score(section=section)
         print(
-            f"tune@{name}: params.yaml stands at {present:.5f}, mean of {repeats} times {fit.cv_folds} folds",
+            f"tune@{name}: params.yaml stands at {metric} {present:.5g}, mean of {repeats} times {fit.cv_folds} folds",
             flush=True,
         )
         tuning = f"{read_section(Mlflow).experiment}-Tuning"  # the main one holds what DVC holds
         experiment_id = connect(tuning, "One run for each `python -m stages.tune`, and below it one for each trial.")
-        objective = partial(try_section, name=name, section=section, score_section=score)
+        objective = partial(try_section, name=name, section=section, metric=metric, score_section=score)
         with explain_store_errors():
             mlflow.set_experiment(experiment_id=experiment_id)
             with mlflow.start_run(run_name=f"Tune {title}"):
                 study.optimize(objective, n_trials=trials)
-                mlflow.log_metric("cv_rmsle", study.best_value)
+                mlflow.log_metric(metric, study.best_value)
     best = suggest(optuna.trial.FixedTrial(study.best_params), SPACES[name])  # type: ignore[arg-type]
     if study.best_value < present:
-        write_section(name, best)
-        print(f"tune@{name}: {study.best_value:.5f} beats {present:.5f}; written into params.yaml: {best}")
+        write_params({name: best})
+        print(f"tune@{name}: {study.best_value:.5g} beats {present:.5g}; written into params.yaml: {best}")
     else:
-        print(f"tune@{name}: {len(study.trials)} trials, none better than {present:.5f}; params.yaml stays")
+        print(f"tune@{name}: {len(study.trials)} trials, none better than {present:.5g}; params.yaml stays")
 
 
 def main() -> None:

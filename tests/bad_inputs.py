@@ -27,7 +27,7 @@ PRICED_CELLS = [  # faults behind every door
 ]
 LEARNED_CELLS = [  # faults in the table to learn from, priced elsewhere
     *(("Id", value) for value in ("0", "-1")),
-    *(("SalePrice", value) for value in ("", "0", "-5", "-0.0", *NO_NUMBER, *TOO_LARGE)),
+    *(("SalePrice", value) for value in ("0", "-5", "-0.0", *NO_NUMBER, *TOO_LARGE)),
     *(("Street", value) for value in ("Mud", "nan", "null", "None", " Pave", "pave", "Pave\n", "=Pave", "1", "é")),
     *(("MSSubClass", value) for value in ("21", "20.5", "-20")),
 ]
@@ -314,6 +314,7 @@ WITHOUT_FEATURES = {  # tables, for a dictionary that names target and id alone
     "remarks.csv": "Id,y,x\n" + "".join(f"{i},{i},seen {i} times\n" for i in range(1, 40)),
     "words.csv": "Id,y,x\n1,big,1\n2,small,2\n3,big,3\n",
     "commas.csv": 'Id,y,x\n1,"2,5",1\n2,"3,5",2\n3,"4,5",3\n',
+    "targets.csv": "Id,y,x\n1,,1\n2,NA,2\n3,,3\n",
     "no_target.csv": "Id,x\n1,2\n2,3\n3,4\n",
     "no_id.csv": "x,y\n1,2\n2,3\n3,4\n",
 }

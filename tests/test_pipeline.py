@@ -74,7 +74,7 @@ def test_run_holds_params_dataset_signature_and_safe_model(whole_project):
     dataset = run.inputs.dataset_inputs[0].dataset
     assert dataset.digest == hashlib.md5((whole_project.root / "data/raw/train.csv").read_bytes()).hexdigest()
     model = mlflow.models.get_model_info(f"runs:/{run.info.run_id}/model")
-    assert {str(column.type) for column in model.signature.inputs} == {"DataType.double", "DataType.string"}
+    assert len(model.signature.inputs.input_names()) == 79
     assert model.flavors["sklearn"]["serialization_format"] == "skops"
     assert model.saved_input_example_info
 
@@ -86,9 +86,7 @@ def test_production_is_the_best_current_model_and_predicts_raw_rows(whole_projec
     assert version.current_stage == "Production"
     assert mlflow.get_run(version.run_id).info.run_name == champion["model"]
     model = mlflow.pyfunc.load_model("models:/HousePricesPredictor/Production")
-    schema = model.metadata.get_input_schema()
-    types = dict(zip(schema.input_names(), schema.pandas_types(), strict=True))
-    prices = model.predict(pd.read_csv(ROOT / "data/raw/test.csv", dtype=types))
+    prices = model.predict(pd.read_csv(ROOT / "data/raw/test.csv"))
     assert len(prices) == 1459
     assert np.isfinite(prices).all()
     assert (prices > 10_000).all()

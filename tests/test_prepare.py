@@ -1,8 +1,9 @@
 """Splitting and encoding: every row once, and nothing learnt from the test rows."""
 
+import pandas as pd
 import pytest
 
-from stages.prepare import make_tables, split_rows
+from stages.prepare import has_long_tail, make_tables, split_rows
 from stages.shared.cli import InputError
 from stages.table.encoder import Encoder
 
@@ -56,3 +57,11 @@ def test_another_seed_gives_another_split(houses):
 def test_too_few_rows_to_split_is_refused(houses, n_rows):
     with pytest.raises(InputError, match="each needs at least 2"):
         split_rows(houses.head(n_rows), 0.5 if n_rows == 2 else 0.2, 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "chosen"),
+    [([1, 2, 3, 4, 1000], True), ([0, 2, 3, 4, 1000], False), ([-1, 2, 3, 4, 1000], False), ([1, 2, 3, 4, 5], False)],
+)
+def test_log_is_chosen_for_a_positive_target_with_a_long_tail(target, chosen):
+    assert has_long_tail(pd.Series(target, dtype=float)) is chosen

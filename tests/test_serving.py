@@ -302,8 +302,7 @@ import pandas as pd
 found = {}
 for address in ("models:/HousePricesPredictor/Production", "models:/HousePricesPredictor@champion"):
     model = mlflow.pyfunc.load_model(address)
-    schema = model.metadata.get_input_schema()
-    rows = pd.read_csv("test.csv", dtype=dict(zip(schema.input_names(), schema.pandas_types())))
+    rows = pd.read_csv("test.csv", keep_default_na=False, na_values=["NA", ""])
     found[address] = model.predict(rows).tolist()
 plain = mlflow.sklearn.load_model("models:/HousePricesPredictor/Production")
 found["sklearn"] = plain.predict(pd.read_csv("test.csv", keep_default_na=False, na_values=["NA", ""])).tolist()

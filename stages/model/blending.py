@@ -15,6 +15,7 @@ from stages.model.results import (
     describe_scores,
     load_object,
     read_features,
+    read_fit,
     read_scores_file,
     read_targets,
     score_parts,
@@ -38,7 +39,7 @@ def validate(target: np.ndarray, predicted: np.ndarray, within: float, fit: Fit)
     nested = np.empty(len(target))
     for others, held_out in draw_folds(len(target), fit):
         weights = choose_weights(y[others], columns[:, others], within)
-        nested[held_out] = mean_of(list(predicted[:, held_out]), list(weights), fit.log_target)
+        nested[held_out] = mean_of(list(predicted[:, held_out]), list(weights), bool(fit.log_target))
     return choose_weights(y, columns, within), nested
 
 
@@ -65,7 +66,7 @@ def choose_members(names: list[str]) -> tuple[dict[str, float], np.ndarray]:
 
     Raises InputError if params.yaml, or what the models left, is not what a blend is made of.
     """
-    fit, settings = read_section(Fit), read_section(params.Blend)
+    fit, settings = read_fit(), read_section(params.Blend)
     weights, nested = np.full(len(names), 1 / len(names)), np.empty(0)
     if fit.cv_folds:
         columns = [read_scores_file(name, "out_of_fold")["predicted"] for name in names]
@@ -75,9 +76,9 @@ def choose_members(names: list[str]) -> tuple[dict[str, float], np.ndarray]:
 
 def train_blend(members: dict[str, float], out_of_fold: np.ndarray) -> dict[str, float]:
     """Fit the members, score the blend and write its files; returns timings in seconds."""
-    fit, target = read_section(Fit), read_targets()
+    fit, target = read_fit(), read_targets()
     with threadpool_limits(fit.threads):
-        pipeline = compose(members, target["train"], fit.log_target)
+        pipeline = compose(members, target["train"], bool(fit.log_target))
     predicted = {part: predict_target(pipeline["estimator"], read_features(part)) for part in PARTS}
     scores = score_parts(target, predicted, fit.seed, BLEND)
     tables = {

@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from stages.model.estimators import find_regressor, predict_target, round_coefficients
-from stages.model.metrics import METRICS, rmse, rmsle
+from stages.model.metrics import score_predictions
 from stages.model.plots import trace_learning
 from stages.model.results import SAMPLE
 from stages.shared.cli import InputError
@@ -57,10 +57,8 @@ def predict_folds(pipelines: list[Pipeline], rows: pd.DataFrame, fit: Fit) -> np
 
 def score_folds(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Out-of-fold scores on all training rows."""
-    return {
-        "cv_rmse": METRICS["rmse"].round(rmse(target, predicted)),
-        "cv_rmsle": METRICS["rmsle"].round(rmsle(target, predicted)),
-    }
+    scores = score_predictions(target, predicted, "cv")
+    return {key: scores[key] for key in ("cv_rmse", "cv_rmsle") if key in scores}
 
 
 def cross_validate(

@@ -1,6 +1,7 @@
 """Predictions → RMSE, MAE, R² and the rest, with intervals. RMSE and MAE are in the unit of the target."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,21 +11,26 @@ from stages.shared.cli import InputError
 Array = np.ndarray
 Scores = dict[str, Any]  # a model's title, and its metrics by name
 
+SHOWN = {"r2": 4, "rmsle": 4, "mdape": 1}  # places of what is no amount in the unit of the target, for people
 RESAMPLES = 2000
 LARGEST_DRAW = 2**20  # row numbers drawn at a time
 
 
 class Metric(NamedTuple):
-    """How a metric is computed over the last axis, which direction is better, and to how many places it is kept: None
-    for an amount in the unit of the target.
+    """How a metric is computed over the last axis, which direction is better, to how many places it is kept (None for
+    an amount in the unit of the target), and for which targets it means something.
     """
 
     score: Callable[[Array, Array], Array]
     greater_is_better: bool
     places: int | None
+    fits: Callable[[Array], Any] = lambda _: True
 
     def round(self, value: Any) -> float:
-        return float(round_amounts(value)) if self.places is None else round(float(value), self.places)
+        """The value to its places, or, if it is small, to three significant digits."""
+        if self.places is None or not value:
+            return float(round_amounts(value))
+        return round(float(value), max(self.places, 2 - math.floor(math.log10(abs(value)))))
 
 
 def rmse(y: Array, predicted: Array) -> Array:
@@ -61,8 +67,8 @@ METRICS = {
     "rmse": Metric(rmse, greater_is_better=False, places=None),
     "mae": Metric(mae, greater_is_better=False, places=None),
     "r2": Metric(r2, greater_is_better=True, places=6),
-    "rmsle": Metric(rmsle, greater_is_better=False, places=6),
-    "mdape": Metric(mdape, greater_is_better=False, places=4),
+    "rmsle": Metric(rmsle, greater_is_better=False, places=6, fits=lambda y: y.min() >= 0),
+    "mdape": Metric(mdape, greater_is_better=False, places=4, fits=lambda y: y.min() > 0),
 }
 
 
@@ -95,8 +101,30 @@ def find_metric(key: str) -> str:
 
 
 def score_predictions(y: Array, predicted: Array, prefix: str) -> dict[str, float]:
-    """Every metric of predictions (n_rows,) under its name, as in `test_rmse`, rounded so that it can be compared."""
-    return {f"{prefix}_{name}": m.round(m.score(y, predicted)) for name, m in METRICS.items()}
+    """Every metric that means something of predictions (n_rows,) under its name, as in `test_rmse`, rounded so that it
+    can be compared.
+    """
+    return {f"{prefix}_{name}": m.round(m.score(y, predicted)) for name, m in METRICS.items() if m.fits(y)}
+
+
+def find_cv(scores: Iterable[Scores]) -> str:
+    """The cross-validated metric that models are compared by: RMSE where a target is negative, which has no RMSLE."""
+    return "cv_rmsle" if all("cv_rmsle" in s for s in scores) else "cv_rmse"
+
+
+def name_cv(metric: str) -> str:
+    """A cross-validated metric for people to read: `CV RMSLE`."""
+    return metric.replace("_", " ").upper()
+
+
+def show_score(key: str, scores: Scores) -> str:
+    """A metric for people to read; nothing if the model has none of this name."""
+    if key not in scores:
+        return ""
+    value, places = scores[key], SHOWN.get(find_metric(key))
+    if places is None:
+        return show_amount(value)
+    return f"{value:.{places}f}" if abs(value) >= 10.0**-places or not value else f"{value:.2g}"
 
 
 def resample(n_rows: int, seed: int) -> Iterator[Array]:

@@ -31,7 +31,8 @@ def rank_features(pipeline: Pipeline) -> pd.DataFrame:
         weights = regressor.feature_importances_ / max(regressor.feature_importances_.sum(), 1e-12)
     table = pd.DataFrame({"feature": pipeline["encoder"].get_feature_names_out(), "weight": weights})
     order = table["weight"].abs().sort_values(ascending=False, kind="stable").index
-    return table.loc[order].head(TOP).round(6)
+    table = table.loc[order].head(TOP)
+    return table.assign(weight=table["weight"].map(METRICS["rmsle"].round))
 
 
 def trace_learning(estimator: BaseEstimator, sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:

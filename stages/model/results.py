@@ -13,6 +13,7 @@ from stages.model.metrics import METRICS, Scores, bootstrap_intervals, is_weak, 
 from stages.shared.files import (
     DAMAGED,
     PREPARED,
+    TARGET,
     describe_damage,
     hash_file,
     metrics_file,
@@ -23,6 +24,7 @@ from stages.shared.files import (
     write_json,
     write_whole,
 )
+from stages.shared.params import Fit, read_section
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -67,6 +69,12 @@ def read_description(name: str) -> dict[str, Any]:
 def read_targets() -> Parts:
     """The target of both parts, each (n_rows,)."""
     return {part: read_table(f"y_{part}")["target"].to_numpy() for part in PARTS}
+
+
+def read_fit() -> Fit:
+    """The section `fit` of params.yaml, with what prepare chose for `log_target: auto`."""
+    fit = read_section(Fit)
+    return fit.model_copy(update=read_json(TARGET)) if fit.log_target == "auto" else fit
 
 
 def read_features(part: str) -> np.ndarray:

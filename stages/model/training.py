@@ -29,6 +29,7 @@ from stages.model.results import (
     describe_scores,
     load_object,
     read_features,
+    read_fit,
     read_table,
     read_targets,
     score_parts,
@@ -38,7 +39,7 @@ from stages.model.results import (
 )
 from stages.shared.aside import start_aside, wait_for
 from stages.shared.files import PREPARED
-from stages.shared.params import Fit, read_mapping, read_section
+from stages.shared.params import read_mapping
 
 
 class Trained(NamedTuple):
@@ -53,19 +54,19 @@ class Trained(NamedTuple):
 def check_model(name: str) -> None:
     """Raises InputError for whatever a model's section of params.yaml has wrong."""
     require_model(name)
-    fit, section = read_section(Fit), read_mapping(name)
+    fit, section = read_fit(), read_mapping(name)
     build_regressor(name, leave_out_auto(name, section), fit.seed, fit.threads)
 
 
 def build_model(name: str, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
     """The unfitted estimator of a model, with what `auto` in its section of params.yaml stands for on these rows."""
-    fit, section = read_section(Fit), read_mapping(name)
+    fit, section = read_fit(), read_mapping(name)
     resolved = resolve_section(name, section, X, y, fit)
     chosen = ", ".join(f"{key} {resolved[key]}" for key in find_auto(name, section))
     if chosen:
         print(f"train@{name}: auto: {chosen}", flush=True)
     regressor = build_regressor(name, resolved, fit.seed, fit.threads)
-    return build_estimator(regressor, require_model(name), fit.log_target)
+    return build_estimator(regressor, require_model(name), bool(fit.log_target))
 
 
 @lru_cache(1)
@@ -75,7 +76,7 @@ def fit_model(name: str) -> Trained:
 
     Raises InputError if it predicts nothing finite.
     """
-    fit, title, target = read_section(Fit), require_model(name).title, read_targets()
+    fit, title, target = read_fit(), require_model(name).title, read_targets()
     encoder, folds = load_object(PREPARED / "encoder.joblib"), None
     with threadpool_limits(fit.threads):
         X = read_features("train")

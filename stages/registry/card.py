@@ -6,15 +6,14 @@ import pandas as pd
 from tabulate import tabulate
 
 from stages.model.estimators import get_settings
-from stages.model.metrics import Scores, find_metric, show_amount
-from stages.model.results import load_object, read_scores_file, read_table
+from stages.model.metrics import Scores, find_cv, name_cv, show_amount, show_score
+from stages.model.results import load_object, read_fit, read_scores_file, read_table
 from stages.shared.files import hash_file, model_file
-from stages.shared.params import Data, Fit, read_section
+from stages.shared.params import Data, read_section
 from stages.table.columns import name_target
 
 WORST = 10
 ROWS = {"RMSE": "rmse", "MAE": "mae", "R²": "r2", "RMSLE": "rmsle", "median error, %": "mdape"}
-FORMS = {"r2": ".4f", "rmsle": ".4f", "mdape": ".1f"}  # of what is no amount in the unit of the target
 
 TEMPLATE = """# {title}
 
@@ -53,7 +52,7 @@ TEMPLATE = """# {title}
 What serves is `{served}` with md5 `{md5}`, in the commit that brought this hash into `dvc.lock`:
 
 ```bash
-git checkout $(git log --all --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
+git checkout $(git log --all -m --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
 dvc pull {served} || dvc repro
 ```
 """
@@ -65,8 +64,8 @@ def summarize(report: Scores) -> str:
     return (
         f"{report['model']}. Test RMSE {show_amount(report['test_rmse'])}{unit} (95 % interval "
         f"{show_amount(report['test_rmse_low'])} to {show_amount(report['test_rmse_high'])}), "
-        f"R² {report['test_r2']:.4f} ({report['test_r2_low']:.3f} to {report['test_r2_high']:.3f}), "
-        f"median error {report['test_mdape']:.1f} %."
+        f"R² {report['test_r2']:.4f} ({report['test_r2_low']:.3f} to {report['test_r2_high']:.3f})"
+        + (f", median error {show_score('test_mdape', report)} %." if "test_mdape" in report else ".")
     )
 
 
@@ -112,20 +111,21 @@ def explain_choice(report: Scores, scores: dict[str, Scores]) -> str:
 
 def compare_with_cv(report: Scores, scores: dict[str, Scores]) -> str:
     """Whether cross-validation, which sees all training rows, agrees with the choice; nothing without it."""
-    if not all("cv_rmsle" in s for s in scores.values()):
+    metric, key = find_cv(scores.values()), report["chosen_by"]
+    if not all(metric in s for s in scores.values()):
         return ""
-    best = min(scores, key=lambda name: scores[name]["cv_rmsle"])
+    best = min(scores, key=lambda name: scores[name][metric])
     if best == report["name"]:
-        return "Cross-validation (RMSLE) would have chosen it too."
-    key = report["chosen_by"]
+        return f"Cross-validation ({name_cv(metric).removeprefix('CV ')}) would have chosen it too."
     return (
-        f"Cross-validation would have chosen {scores[best]['model']}: CV RMSLE {scores[best]['cv_rmsle']:.4f} against "
-        f"{report['cv_rmsle']:.4f}, {key} {show(key, scores[best])} against {show(key, report)}."
+        f"Cross-validation would have chosen {scores[best]['model']}: {name_cv(metric)} "
+        f"{show_score(metric, scores[best])} against {show_score(metric, report)}, {key} "
+        f"{show_score(key, scores[best])} against {show_score(key, report)}."
     )
 
 
 def describe_data(dictionary: dict[str, Any]) -> str:
-    data, fit = read_section(Data), read_section(Fit)
+    data, fit = read_section(Data), read_fit()
     train, test = (len(read_table(f"y_{part}")) for part in ("train", "test"))
     return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_file(data.path)}`).
 - Target: {name_target(dictionary)}, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
@@ -148,35 +148,30 @@ def tabulate_worst(predictions: pd.DataFrame) -> str:
     return format_table(lines, [predictions.columns[0], "actual", "predicted", "actual - predicted"])
 
 
-def show(key: str, scores: Scores) -> str:
-    """A metric for people to read; nothing if the model has none of this name."""
-    form = FORMS.get(find_metric(key))
-    if key not in scores:
-        return ""
-    return f"{scores[key]:{form}}" if form else show_amount(scores[key])
-
-
 def tabulate_metrics(report: Scores) -> str:
     lines = []
     for label, name in ROWS.items():
-        bounds = [show(f"test_{name}_{end}", report) for end in ("low", "high")]
-        shown = [show(f"{part}_{name}", report) for part in ("train", "cv", "test")]
+        if f"test_{name}" not in report:
+            continue
+        bounds = [show_score(f"test_{name}_{end}", report) for end in ("low", "high")]
+        shown = [show_score(f"{part}_{name}", report) for part in ("train", "cv", "test")]
         lines.append([label, *shown, " to ".join(filter(None, bounds))])
     return format_table(lines, ["metric", "training rows", "cross-validated", "test rows", "95 % interval"])
 
 
 def tabulate_models(scores: dict[str, Scores], ranking: list[str]) -> str:
+    metric = find_cv(scores.values())
     lines = [
         [
             s["model"],
-            show("cv_rmsle", s),
-            show("test_rmse", s),
+            show_score(metric, s),
+            show_score("test_rmse", s),
             f"{s['test_r2']:.4f}",
             f"{s['test_r2_low']:.3f} to {s['test_r2_high']:.3f}",
         ]
         for s in (scores[name] for name in ranking)
     ]
-    return format_table(lines, ["model", "CV RMSLE", "test RMSE", "test R²", "95 % interval"])
+    return format_table(lines, ["model", name_cv(metric), "test RMSE", "test R²", "95 % interval"])
 
 
 def format_table(lines: list[list[Any]], header: list[str]) -> str:

@@ -8,11 +8,21 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from stages.model.metrics import METRICS, Scores, find_metric, is_weak, score_predictions, show_amount
+from stages.model.metrics import (
+    METRICS,
+    Scores,
+    find_cv,
+    find_metric,
+    is_weak,
+    name_cv,
+    score_predictions,
+    show_amount,
+    show_score,
+)
 from stages.shared.cli import InputError
 from stages.shared.files import PREPARED, metrics_file, model_file, read_json
 
-HEADER = ("", "model", "RMSE", "MAE", "R²", "95 % interval", "CV RMSLE", "fit s", "since commit")
+HEADER = ("", "model", "RMSE", "MAE", "R²", "95 % interval", "CV", "fit s", "since commit")
 
 
 def read_scores(names: list[str]) -> dict[str, Scores]:
@@ -60,16 +70,17 @@ def format_leaderboard(
     """Models in their order, and the baseline, in a style of tabulate's; RMSE and MAE in the target's unit on the test
     rows.
     """
-    lines: list[tuple[Any, ...]] = []
+    metric, lines = find_cv(scores.values()), list[tuple[Any, ...]]()
     for rank, (name, s) in enumerate(scores.items(), start=1):
         interval = f"{s['test_r2_low']:.3f} – {s['test_r2_high']:.3f}"
-        cv = f"{s['cv_rmsle']:.4f}" if "cv_rmsle" in s else ""
+        cv = show_score(metric, s)
         fit = "" if seconds.get(name) is None else f"{seconds[name]:.2f}"
         title = f"{s['model']}{' (weak)' if is_weak(s) else ''}"
         lines.append((rank, title, *format_errors(s), interval, cv, fit, describe_change(s, read_committed(name))))
     lines.append(("", "(median)", *format_errors(baseline), "", "", "", ""))
     alignment = ["right", "left", *["right"] * (len(HEADER) - 2)]
-    return tabulate(lines, HEADER, style, disable_numparse=True, colalign=alignment)
+    header = [title.replace("CV", name_cv(metric)) for title in HEADER]
+    return tabulate(lines, header, style, disable_numparse=True, colalign=alignment)
 
 
 def format_errors(scores: Scores) -> tuple[str, str, str]:

@@ -18,6 +18,7 @@ import yaml
 from stages.shared.cli import InputError
 
 PREPARED = Path("data/prepared")
+TARGET = PREPARED / "target.json"  # whether its log is learned, if prepare was to choose
 CHAMPION = Path("metrics/champion.json")
 CARD = Path("metrics/champion.md")
 LARGEST_YAML = 2**21  # bytes

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.util import hash_array
 
 from stages.table.columns import FLAGS, is_missing, to_days
 
@@ -74,7 +75,7 @@ def make_rules(numbers: Mapping[str, bool], dictionary: Mapping[str, Any]) -> li
 
 def holds_numbers(name: str, dictionary: Mapping[str, Any]) -> bool:
     """Whether the values of a column must be numbers."""
-    return dictionary["columns"].get(name, {"type": "number"})["type"] in ("number", "nominal")
+    return dictionary.get("columns", {}).get(name, {"type": "number"})["type"] in ("number", "nominal")
 
 
 def check_batch(batch: pa.RecordBatch, rules: list[Rule]) -> tuple[pd.DataFrame, list[Finding], list[Finding]]:
@@ -191,23 +192,27 @@ def parse_text(array: pa.Array, rule: Rule) -> tuple[pd.Categorical, np.ndarray]
     return pd.Categorical.from_codes(codes, levels, validate=False), np.zeros(len(array), dtype=bool)
 
 
-def check_ids(name: str, ids: np.ndarray, bad: np.ndarray, seen: "SeenIds") -> list[Finding]:
-    """The rows whose id (float64, NaN where there is none) is missing, not whole, or there already.
+def check_ids(ids: pd.Series, bad: np.ndarray, seen: "SeenIds") -> list[Finding]:
+    """The rows whose id (a number, or text) is missing, not whole, or there already.
 
     bad: rows that have a fault already, (n_rows,), whose ids are not looked at.
     """
-    broken = {
-        "must not be missing": np.isnan(ids),
-        "must be a whole number": ~np.isnan(ids) & (ids != np.round(ids)),
-    }
+    broken = {"must not be missing": ids.isna().to_numpy()}
+    if ids.dtype == float:
+        broken["must be a whole number"] = ids.notna().to_numpy() & (ids != np.round(ids)).to_numpy()
     usable = np.flatnonzero(~np.any([*broken.values(), bad], axis=0))
+    keys = ids.iloc[usable]
+    whole = keys.to_numpy(np.int64) if ids.dtype == float else hash_array(keys.to_numpy(object)).view(np.int64)
     broken["must be unique"] = np.zeros(len(ids), dtype=bool)
-    broken["must be unique"][usable[~seen.find_new(ids[usable].astype(np.int64))]] = True
-    return [f for rule, rows in broken.items() for f in find_rows(name, rule, rows & ~bad, ids.tolist)]
+    broken["must be unique"][usable[~seen.find_new(whole)]] = True
+    return [f for rule, rows in broken.items() for f in find_rows(str(ids.name), rule, rows & ~bad, ids.tolist)]
 
 
 class SeenIds:
-    """The ids of all batches so far, as a few sorted runs: 8 bytes an id, where a set would take 80."""
+    """The ids of all batches so far, as a few sorted runs: 8 bytes an id, where a set would take 80.
+
+    Ids of text are known by their hash, also 8 bytes: of ten million, two agree by chance once in 300,000 files.
+    """
 
     def __init__(self) -> None:
         self.runs: list[np.ndarray] = []

@@ -200,8 +200,15 @@ def find_levels(
     elif len(column) > 500:  # worth the while to look each level up once
         codes, found = pd.factorize(column)
     else:
-        return np.array([missing if is_missing(v) else positions.get(v, other) for v in column.tolist()], dtype=int)
-    return np.array([*(positions.get(level, other) for level in found), missing])[codes]
+        return np.array([missing if is_missing(v) else find_level(v, positions, other) for v in column.tolist()], int)
+    return np.array([*(find_level(level, positions, other) for level in found), missing])[codes]
+
+
+def find_level(level: Any, positions: dict[Any, int], other: int) -> int:
+    """The position of a level, which pandas may have read as a number where the table's text was meant."""
+    if level in positions or isinstance(level, str):
+        return positions.get(level, other)
+    return positions.get(str(level).removesuffix(".0"), other)
 
 
 def is_missing(value: object) -> bool:

@@ -1,5 +1,6 @@
 """The table to learn from, held against its dictionary: read it, check it, report every fault at once."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 from stages.shared.cli import InputError
 from stages.table.checks import (
     Finding,
+    Rule,
     SeenIds,
     Tally,
     check_batch,
@@ -17,6 +19,7 @@ from stages.table.checks import (
     flag_rows,
     holds_numbers,
     make_rules,
+    parse_numbers,
 )
 from stages.table.reading import find_dialect, read_batches
 
@@ -24,8 +27,8 @@ from stages.table.reading import find_dialect, read_batches
 def read_table(path: str, dictionary: dict[str, Any], log_target: bool = True) -> pd.DataFrame:
     """The table with its dictionary's types, indexed by id, in the order of the dictionary, which lists all columns.
 
-    Those that nothing is learned from are left out. Raises InputError that lists every fault with column, rule and
-    example row ids.
+    Columns that nothing is learned from, and rows without a target, are left out. Raises InputError that lists every
+    fault with column, rule and example row ids.
     """
     numbers = {name: holds_numbers(name, dictionary) for name in choose_columns(dictionary)}
     tally, lines = Tally(), list[str]()
@@ -33,7 +36,9 @@ def read_table(path: str, dictionary: dict[str, Any], log_target: bool = True) -
         raise InputError(f"{path}: no columns to learn from beside {' and '.join(numbers)}")
     batches = [batch for batch, _ in read_batches(path, numbers, lines.append, find_dialect(dictionary))]
     batch = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()[0]
-    rows, faults, marks = check_batch(batch, make_rules(numbers, dictionary))
+    rules = make_rules(numbers, dictionary)
+    batch = drop_without_target(batch, path, next(rule for rule in rules if rule.name == dictionary["target"]))
+    rows, faults, marks = check_batch(batch, rules)
     faults += marks + check_target(rows, dictionary["target"], log_target)
     faults += [
         Finding(name, "holds no value at all", np.arange(0), []) for name in rows if not rows[name].notna().any()
@@ -41,13 +46,15 @@ def read_table(path: str, dictionary: dict[str, Any], log_target: bool = True) -
     ids = pd.Series(np.arange(1, len(rows) + 1), name="row")
     if "id" in dictionary:
         ids = rows[dictionary["id"]]
-        faults += check_ids(str(ids.name), ids.to_numpy(), flag_rows(faults, len(rows)), SeenIds())
-    tally.add(faults, ids.map("{:g}".format))
+        faults += check_ids(ids, flag_rows(faults, len(rows)), SeenIds())
+    tally.add(faults, ids.map("{:.16g}".format) if ids.dtype == float else ids)
     tally.add_lines(lines)
     if tally.rules:
         raise InputError(f"{path}: {len(tally.rules)} fault(s), nothing written", tally.describe())
     rows = rows.astype({name: "str" for name, number in numbers.items() if not number})
-    return rows.set_index(ids.astype("int64")).drop(columns=ids.name) if "id" in dictionary else rows
+    if "id" not in dictionary:
+        return rows
+    return rows.set_index(ids.astype("int64" if ids.dtype == float else "str")).drop(columns=ids.name)
 
 
 def choose_columns(dictionary: dict[str, Any]) -> list[str]:
@@ -62,8 +69,19 @@ def choose_columns(dictionary: dict[str, Any]) -> list[str]:
     return [name for name, c in columns.items() if name in needed or (c.get("feature", True) and c["type"] != "text")]
 
 
+def drop_without_target(batch: pa.RecordBatch, path: str, rule: Rule) -> pa.RecordBatch:
+    """The rows that have a target; how many have none is told on stderr. Raises InputError if none has."""
+    values, wrong = parse_numbers(batch[rule.name], rule)
+    kept = ~np.isnan(values) | wrong
+    if not kept.any():
+        raise InputError(f"{path}: {rule.name}: holds no value at all")
+    if kept.all():
+        return batch
+    print(f"warning: {path}: {np.sum(~kept):,} row(s) without {rule.name} are left out", file=sys.stderr)
+    return batch.filter(pa.array(kept))
+
+
 def check_target(rows: pd.DataFrame, target: str, log_target: bool) -> list[Finding]:
     values = rows[target]
-    missing = find_rows(target, "must not be missing", values.isna().to_numpy(), values.tolist)
     low = values.to_numpy() <= 0 if log_target else np.zeros(len(rows), dtype=bool)
-    return missing + find_rows(target, "must be above zero", low, values.tolist)
+    return find_rows(target, "must be above zero for fit.log_target: true (auto decides by itself)", low, values.tolist)

@@ -165,8 +165,18 @@ class Encoder(TransformerMixin, BaseEstimator):
             return (find_levels(rows[column], [level]) == 0).astype(float)
         return derive(formula, numbers)
 
+    def _drop_words(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows in which the dictionary's words for a missing value are missing values, as pandas left them."""
+        known, cleaned = self.dictionary.get("columns", {}), {}
+        for name in self.columns_:
+            words = [*self.dictionary.get("missing", ()), *known.get(name, {}).get("missing", ())]
+            if words:
+                cleaned[name] = rows[name].where(~rows[name].isin(words))
+        return rows.assign(**cleaned) if cleaned else rows
+
     def _encode(self, rows: pd.DataFrame, X: np.ndarray) -> None:
         """Fill X with the features of rows, in the order of `feature_names_`."""
+        rows = self._drop_words(rows)
         numbers = {c.name: c.encode(rows) for c in self.columns_.values() if isinstance(c, Numeric)}
         for name in self.derived_:
             numbers[name] = self._derive(name, rows, numbers)

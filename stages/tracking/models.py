@@ -13,15 +13,14 @@ import mlflow
 import pandas as pd
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunTag
 
-from stages.model.results import load_object, name_types, read_scores_file
+from stages.model.results import load_object, read_scores_file
 from stages.shared.aside import submit, wait_for
 from stages.shared.files import PREPARED, model_file
 from stages.table.columns import name_target
 from stages.tracking.stored import TRUSTED_TYPES
 
 if TYPE_CHECKING:
-    from mlflow.models import Model
-    from mlflow.types import Schema
+    from mlflow.models import Model, ModelSignature
     from sklearn.pipeline import Pipeline
 
 CODE = (
@@ -90,9 +89,6 @@ def log_figures(run: Run, model_id: str, tags: dict[str, str]) -> None:
 
 def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:
     """A pipeline as a folder of MLflow's: skops format, with signature, example and the code that it needs."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="mlflow")
         mlflow.sklearn.save_model(
@@ -101,7 +97,7 @@ def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:
             mlflow_model=model,
             serialization_format="skops",
             skops_trusted_types=TRUSTED_TYPES,
-            signature=ModelSignature(make_schema(name_types(pipeline)), Schema([ColSpec("double")])),
+            signature=make_signature(list(pipeline["encoder"].columns_)),
             input_example=read_example()[list(pipeline["encoder"].columns_)],
             pip_requirements=pin_requirements([*SERVED_WITH, *find_boosters(pipeline["estimator"])]),
             code_paths=[str(copy_code(Path(folder)))],
@@ -127,11 +123,12 @@ def copy_code(folder: Path) -> Path:
     return package
 
 
-def make_schema(columns: dict[str, str]) -> "Schema":
-    """The raw columns that a model takes and their types, as MLflow describes them."""
-    from mlflow.types import ColSpec, Schema
+def make_signature(names: list[str]) -> "ModelSignature":
+    """The raw columns of a model, of any type: MLflow refuses whole numbers, flags and dates as pandas reads them."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    return Schema([ColSpec(kind, name) for name, kind in columns.items()])
+    return ModelSignature(Schema([ColSpec(AnyType(), name) for name in names]), Schema([ColSpec("double")]))
 
 
 def read_example() -> pd.DataFrame:

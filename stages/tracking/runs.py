@@ -16,12 +16,12 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 
 from stages.model.catalogue import BLEND_COLOUR, MODELS
-from stages.model.results import read_description, read_scores_file
+from stages.model.results import read_description, read_fit, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
-from stages.shared.params import Data, Fit, read_section
+from stages.shared.params import Data, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
-from stages.tracking.models import LEARNING, log_model, make_schema
+from stages.tracking.models import LEARNING, log_model
 from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
 from stages.tracking.stored import find_stored
@@ -94,14 +94,16 @@ def log_results(run: Run, name: str, title: str, timings: dict[str, float] | Non
 
 def describe_params(title: str, settings: dict[str, str]) -> dict[str, Any]:
     """What the run shows as parameters: the model's name, all that its regressor has set, and what the fits share."""
-    shared = read_section(Fit).model_dump()
+    shared = read_fit().model_dump()
     return {"model_name": title, **settings, **{f"fit.{key}": value for key, value in shared.items()}}
 
 
 def describe_dataset(columns: dict[str, str], md5s: dict[str, str]) -> DatasetInput:
     """The raw table by its md5, as what the run was trained on."""
+    from mlflow.types import ColSpec, Schema
+
     raw = read_section(Data).path
-    schema = json.dumps({"mlflow_colspec": make_schema(columns).to_dict()})
+    schema = json.dumps({"mlflow_colspec": Schema([ColSpec(kind, name) for name, kind in columns.items()]).to_dict()})
     dataset = Dataset(Path(raw).name, md5s[raw], "local", json.dumps({"uri": raw}), schema=schema)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 

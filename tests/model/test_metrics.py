@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from stages.model.metrics import METRICS, bootstrap_intervals, estimate_win_rate, resample, score_predictions
+from stages.model.metrics import (
+    METRICS,
+    bootstrap_intervals,
+    estimate_win_rate,
+    resample,
+    score_predictions,
+    show_score,
+)
 
 RNG = np.random.default_rng(0)
 Y = RNG.uniform(50_000, 500_000, 200)
@@ -53,3 +60,22 @@ def test_better_predictions_win_and_equal_ones_do_not(metric):
     assert estimate_win_rate(Y, better, PREDICTED, metric, 1) > 0.95
     assert estimate_win_rate(Y, PREDICTED, better, metric, 1) < 0.05
     assert estimate_win_rate(Y, PREDICTED, PREDICTED, metric, 1) == 0
+
+
+@pytest.mark.parametrize(("lowest", "absent"), [(-1.0, {"rmsle", "mdape"}), (0.0, {"mdape"}), (1e-9, set())])
+def test_metrics_that_mean_nothing_for_a_target_are_left_out(lowest, absent):
+    y = np.array([lowest, 1.0, 2.0])
+    scores = score_predictions(y, y + 0.1, "test")
+    assert set(METRICS) - {key.removeprefix("test_") for key in scores} == absent
+    assert np.isfinite(list(scores.values())).all()
+
+
+def test_figures_of_small_units_keep_their_digits():
+    y = np.array([1.0, 2.0, 4.0]) * 1e-7
+    scores = score_predictions(y, y * 1.25, "test")
+    assert scores["test_rmse"] == pytest.approx(0.25 * np.sqrt(7) * 1e-7, rel=1e-5)
+    assert scores["test_rmsle"] == pytest.approx(scores["test_rmse"], rel=5e-3)
+    assert METRICS["r2"].round(0.12345678) == 0.123457
+    assert show_score("cv_rmsle", {"cv_rmsle": 0.1}) == "0.1000"
+    assert show_score("cv_rmsle", {"cv_rmsle": 0.0000123}) == "1.2e-05"
+    assert show_score("test_rmse", {"test_rmse": 0.0000123}) == "1.23e-05"

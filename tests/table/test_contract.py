@@ -51,7 +51,6 @@ def test_na_is_missing_but_none_is_a_level(raw, dictionary):
         (put("LotArea", "inf"), ["LotArea: must be finite", "id 1"]),
         (put("OverallQual", "11"), ["OverallQual: must be at most 10", "11", "id 1"]),
         (put("Street", "Mud"), ["Street: must be one of Grvl, Pave", "'Mud'", "id 1"]),
-        (put("SalePrice", None), ["SalePrice: must not be missing", "id 1"]),
         (put("SalePrice", "0"), ["SalePrice: must be", "id 1"]),
         (put("SalePrice", "-5"), ["SalePrice: must be", "id 1"]),
         (put("Id", "2"), ["Id: must be unique", "2"]),
@@ -65,6 +64,18 @@ def test_fault_names_column_rule_and_rows(raw, dictionary, change, words):
         read_table(raw(change), dictionary)
     for word in words:
         assert word in str(error.value)
+
+
+def test_rows_without_a_target_are_left_out_and_counted(raw, dictionary, capsys):
+    table = read_table(raw(lambda t: t.assign(SalePrice=t["SalePrice"].where(t.index > 2))), dictionary)
+    assert len(table) == 197
+    assert 1 not in table.index
+    assert "3 row(s) without SalePrice are left out" in capsys.readouterr().err
+
+
+def test_no_row_has_a_target(raw, dictionary):
+    with pytest.raises(InputError, match="SalePrice: holds no value at all"):
+        read_table(raw(lambda t: t.assign(SalePrice=None)), dictionary)
 
 
 def test_all_faults_are_listed_at_once(raw, dictionary):

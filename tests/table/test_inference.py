@@ -143,6 +143,37 @@ def test_target_of_words_is_one_of_numbers_all_the_same(tmp_path):
         read_table(str(path), completed)
 
 
+@pytest.mark.parametrize(
+    ("ids", "index", "fault"),
+    [
+        (["a1", "a2", "a3"], ["a1", "a2", "a3"], None),
+        (["007", "008", "9"], ["007", "008", "9"], None),
+        (["1", "2", "3.0"], [1, 2, 3], None),
+        (["12345678", "2", "12345678"], None, "id: must be unique, found 12345678.0; 1 row.s., id 12345678$"),
+        (["a", "b", "a"], None, "id: must be unique, found 'a'; 1 row.s., id a$"),
+        (["a", "b", ""], None, "id: must not be missing"),
+    ],
+)
+def test_ids_are_whole_numbers_or_names(tmp_path, ids, index, fault):
+    path = tmp_path / "table.csv"
+    pd.DataFrame({"id": ids, "x": [1, 2, 3], "y": [1, 2, 3]}).to_csv(path, index=False)
+    completed = complete_dictionary(str(path), {"target": "y", "id": "id", "columns": {}})
+    if fault:
+        with pytest.raises(InputError, match=fault):
+            read_table(str(path), completed)
+    else:
+        rows = read_table(str(path), completed)
+        assert rows.index.tolist() == index
+        assert list(rows) == ["x", "y"]
+
+
+def test_infinity_is_a_fault_in_an_inferred_column_too(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("y,x\n1,inf\n2,3\n")
+    with pytest.raises(InputError, match="x: must be finite"):
+        read_table(str(path), complete_dictionary(str(path), {"target": "y", "columns": {}}))
+
+
 def test_column_that_the_table_lacks_is_named(path):
     with pytest.raises(InputError, match="missing columns: size, price; found: decimal"):
         complete_dictionary(path, {"target": "price", "columns": {"size": {"type": "number"}}})

@@ -179,9 +179,7 @@ def test_wrong_password_and_reader_get_one_line_each(stack, bob):
     try:
         bob.env["MLFLOW_TRACKING_USERNAME"] = "nobody"
         assert "set MLFLOW_TRACKING_USERNAME" in refuse(bob, "train", "ridge")
-        mlflow.MlflowClient().delete_registered_model_alias(
-            "HousePricesPredictor", "champion"
-        )  # for register to repair
+        mlflow.MlflowClient().set_registered_model_alias("HousePricesPredictor", "champion", "1")  # to be repaired
         stack.log_in(bob, "eve")
         assert "refuses eve: this user may not" in refuse(bob, "train", "ridge")
         assert "refuses eve: this user may not" in refuse(bob, "history", "rollback")
