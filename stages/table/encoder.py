@@ -20,7 +20,7 @@ from stages.table.learning import count_column, describe_columns, learn_column, 
 
 Total = Callable[[Callable[[pd.DataFrame], Any]], Any]
 
-MANY = 30  # levels, from which on a category is rated too
+MANY = 100  # levels, beyond which a category is rated too
 PART = 2**16  # rows encoded at a time
 WIDE = (Category, Date)  # columns that become several features
 LARGEST = 1e30  # a feature's, either way: the cube of an absurd number leaves the range of the trees' float32

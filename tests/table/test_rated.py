@@ -7,20 +7,22 @@ import operator
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 
 from stages.table.encoder import Encoder
+from stages.tracking.stored import TRUSTED_TYPES
 
 DICTIONARY = {"target": "y", "columns": {"shop": {"type": "category"}, "x": {"type": "number"}}}
 
 
 @pytest.fixture
 def rows():
-    """400 rows of 100 shops, each with a level of its own."""
+    """800 rows of 200 shops, each with a level of its own."""
     rng = np.random.default_rng(0)
-    shop = rng.integers(100, size=400)
-    level = rng.normal(size=100)
-    y = 10 + level[shop] + 0.1 * rng.normal(size=400)
-    return pd.DataFrame({"shop": [f"shop {i}" for i in shop], "x": rng.normal(size=400), "y": y})
+    shop = rng.integers(200, size=800)
+    level = rng.normal(size=200)
+    y = 10 + level[shop] + 0.1 * rng.normal(size=800)
+    return pd.DataFrame({"shop": [f"shop {i}" for i in shop], "x": rng.normal(size=800), "y": y})
 
 
 def mean_feature(encoder, X):
@@ -31,7 +33,7 @@ def test_a_level_gets_the_mean_of_its_target_and_an_unknown_one_that_of_all(rows
     encoder = Encoder(DICTIONARY).fit(rows)
     seen = mean_feature(encoder, encoder.transform(rows))
     assert np.corrcoef(seen, rows["y"])[0, 1] > 0.95
-    unknown = mean_feature(encoder, encoder.transform(pd.DataFrame({"shop": ["shop 500", None], "x": 0.0})))
+    unknown = mean_feature(encoder, encoder.transform(pd.DataFrame({"shop": ["shop 900", None], "x": 0.0})))
     assert unknown == pytest.approx(rows["y"].mean(), rel=1e-6)
 
 
@@ -63,3 +65,9 @@ def test_a_category_of_few_levels_or_without_a_target_stays_as_it_was(rows):
     few = rows.assign(shop=rows["shop"].str[:6])
     assert "shop=(mean)" not in Encoder(DICTIONARY).fit(few).get_feature_names_out()
     assert "shop=(mean)" not in Encoder(DICTIONARY).fit(rows.drop(columns="y")).get_feature_names_out()
+
+
+def test_it_is_kept_in_a_file_that_runs_no_code(rows):
+    encoder = Encoder(DICTIONARY).fit(rows)
+    loaded = skops.io.loads(skops.io.dumps(encoder), trusted=TRUSTED_TYPES)
+    assert loaded.transform(rows).tobytes() == encoder.transform(rows).tobytes()
