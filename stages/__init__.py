@@ -19,6 +19,7 @@ if platform.machine() == "x86_64" and CPU_INFO.exists() and "avx2" in CPU_INFO.r
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which costs a request at the end of each run
 
 # MLflow's own are 120 s and 7 retries, for each of many requests.

@@ -43,8 +43,8 @@ def register() -> list[str]:
     from stages.registry.versions import name_model
     from stages.shared.params import Register, read_section
     from stages.tracking.connection import connect, explain_store_errors, within_limit
-    from stages.tracking.models import NOTE
     from stages.tracking.runs import close_abandoned_runs, find_runs, log_card, mirror_run
+    from stages.tracking.stored import NOTE
 
     settings, report = read_section(Register), read_champion()
     scores = read_scores(report["ranking"])
@@ -77,7 +77,7 @@ def register() -> list[str]:
 def list_folders(tags: list[dict[str, str]]) -> list[Path]:
     """Where the models of runs, by their tags, and of all versions are on this machine."""
     from stages.registry.versions import list_versions
-    from stages.tracking.models import find_local_folder
+    from stages.tracking.stored import find_local_folder
 
     held = [*tags, *(version.tags for version in list_versions())]
     ids = sorted({tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags})

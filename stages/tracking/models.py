@@ -1,4 +1,4 @@
-"""The models that MLflow keeps: logged in a form that runs no code when it is loaded, and loaded so."""
+"""Logging models: in a form that runs no code when it is loaded, with all that they need to be served."""
 
 import shutil
 import tempfile
@@ -7,20 +7,17 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 from stages.model.results import load_object, read_scores_file
 from stages.shared.aside import submit, wait_for
-from stages.shared.cli import InputError
-from stages.shared.files import DAMAGED, PREPARED, hash_folder, model_file, read_yaml
+from stages.shared.files import PREPARED, model_file
 from stages.table.columns import name_target
-from stages.tracking.connection import first_line, handle_store_errors
-from stages.tracking.store import find_database, show_uri
+from stages.tracking.stored import TRUSTED_TYPES
 
 if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
@@ -35,33 +32,7 @@ CODE = (
     "model/blend.py",
 )  # of this package, which a logged model carries along
 
-# Classes that a logged model may contain beside those of scikit-learn and numpy that skops vouches for. Reviewed:
-# each holds data and fitted numbers, and none runs code from the file. The OrderedDict holds LightGBM's parameters.
-TRUSTED_TYPES = [
-    "collections.OrderedDict",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMRegressor",
-    "sklearn.tree._tree.Tree",
-    "stages.model.blend.Blend",
-    "stages.model.scaling.Independent",
-    "stages.model.scaling.LogSkewed",
-    "stages.model.scaling.Standardized",
-    "stages.model.scaling.take_log",
-    "stages.model.scaling.undo_log",
-    "stages.table.columns.Category",
-    "stages.table.columns.Date",
-    "stages.table.columns.Flag",
-    "stages.table.columns.GroupMean",
-    "stages.table.columns.Nominal",
-    "stages.table.columns.Number",
-    "stages.table.columns.Ordinal",
-    "stages.table.encoder.Encoder",
-    "xgboost.core.Booster",
-    "xgboost.sklearn.XGBRegressor",
-]
-
 LEARNING = "learning_"  # what the names of a learning curve's metrics begin with
-NOTE = "registered_model_meta"  # which MLflow writes again whenever somebody loads a version
 
 # What a logged model needs to be loaded and served; what is not installed here is not needed by it.
 SERVED_WITH = ["mlflow", "numpy", "pandas", "scikit-learn", "skops"]
@@ -176,94 +147,3 @@ def pin_requirements(packages: list[str]) -> list[str]:
         with suppress(PackageNotFoundError):
             pinned.append(f"{package}=={version(package)}")
     return pinned
-
-
-def find_stored(runs: list[Run]) -> set[str]:
-    """The runs, by their ids, whose models' files are still where they were logged."""
-    named = {run.data.tags["dvc.model_id"]: run for run in runs if "dvc.model_id" in run.data.tags}
-    seen = set() if find_database() or not named else list_models(next(iter(named.values())))
-    return {run.info.run_id for model_id, run in named.items() if model_id in seen or has_files(model_id)}
-
-
-def list_models(run: Run) -> set[str]:
-    """What a server keeps in the folder of its experiment's models, in one request; ids, if it is where it was seen."""
-    try:
-        folder = f"{run.info.artifact_uri.removesuffix(f'/{run.info.run_id}/artifacts')}/models"
-        return {Path(info.path).name for info in mlflow.artifacts.list_artifacts(artifact_uri=folder)}
-    except (MlflowException, OSError):
-        return set()
-
-
-def has_files(model_id: str) -> bool:
-    try:
-        return bool(mlflow.MlflowClient().list_logged_model_artifacts(model_id))
-    except (MlflowException, OSError):
-        return False
-
-
-def find_local_folder(model_id: str) -> Path | None:
-    """Where the files of a logged model are, if MLflow still has it and keeps them on this machine."""
-    try:
-        place = mlflow.get_logged_model(model_id).artifact_location
-    except MlflowException:
-        return None
-    return Path(place.removeprefix("file://")) if place.startswith("file://") else None
-
-
-def fetch_model(uri: str, target: Path | None = None) -> Path:
-    """The folder of a logged model, or a file of it, brought here if need be, or into a target.
-
-    Raises InputError if there is none.
-    """
-
-    def refuse(error: Exception) -> NoReturn:
-        raise InputError(f"{uri}: no such model in {show_uri()}: {first_line(error)[:200]}") from None
-
-    with handle_store_errors(refuse, *DAMAGED):  # a wrong address ends in many ways
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(target) if target else None))
-
-
-def fetch_pipeline(model_id: str, target: Path) -> None:
-    """The files of a logged model that `load_pipeline` reads. Raises InputError if they are not there."""
-    place = mlflow.get_logged_model(model_id).artifact_location
-    for name in ("MLmodel", "model.skops"):
-        fetch_model(f"{place}/{name}", target)
-
-
-def hash_model(folder: Path) -> str:
-    """One md5 of all files of a logged model, but for the note that MLflow adds on the way."""
-    with tempfile.TemporaryDirectory() as copy:
-        shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(NOTE))
-        return hash_folder(copy).removesuffix(".dir")
-
-
-def load_pipeline(folder: Path, *, trust: bool = False) -> "Pipeline":
-    """The pipeline from raw rows to the target that a logged model holds, by this project's code and no other.
-
-    Raises InputError for any model that could run code of its own when it is loaded, unless it is trusted, and
-    for one that is no pipeline with an encoder.
-    """
-    from skops.io import load
-    from skops.io.exceptions import UntrustedTypesFoundException
-
-    try:
-        flavor = read_yaml(folder / "MLmodel")["flavors"].get("sklearn") or {}
-        if trust:
-            pipeline = mlflow.sklearn.load_model(str(folder))
-        elif flavor.get("serialization_format") != "skops":
-            raise InputError(f"{folder}: not in skops format, so loading it could run code; --trust allows that")
-        else:
-            pipeline = load(folder / flavor["pickled_model"], trusted=TRUSTED_TYPES)
-    except UntrustedTypesFoundException as error:
-        raise InputError(f"{folder}: {first_line(error)}; --trust allows that") from None
-    except (MlflowException, *DAMAGED) as error:
-        raise InputError(f"{folder}: not a model that can be loaded: {first_line(error)}") from None
-    return require_pipeline(pipeline, str(folder))
-
-
-def require_pipeline(model: Any, where: str) -> "Pipeline":
-    """Raises InputError unless a model is a pipeline that begins with this project's encoder."""
-    steps = getattr(model, "named_steps", {})
-    if not hasattr(steps.get("encoder"), "columns_"):
-        raise InputError(f"{where}: not a model of this project: no pipeline that begins with its encoder")
-    return model

@@ -21,9 +21,10 @@ from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
-from stages.tracking.models import LEARNING, find_stored, log_model
+from stages.tracking.models import LEARNING, log_model
 from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
+from stages.tracking.stored import find_stored
 
 CARD_MD5 = "dvc.card_md5"  # of the model card that a run keeps
 DATA_MD5 = "dvc.data_md5"  # of all that a result was made from
