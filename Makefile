@@ -4,6 +4,7 @@ BASE ?= main
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 MODEL = $(shell sed -n 's/^ *registered_model: *//p' params.yaml)
 IMAGE = $(shell echo $(MODEL) | tr A-Z a-z)
+quote = '$(subst ','\'',$(1))'
 PRODUCTION = models:/$(MODEL)/Production
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS = 1
@@ -12,7 +13,7 @@ export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR = false
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast lint ui serve docker report bench team team-down
+.PHONY: help setup repro new houses test test-fast lint ui serve docker report bench team team-down
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,6 +36,12 @@ ifneq ($(JOBS),1)
 	dvc stage list --name-only | grep '^train@' | xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro --quiet --single-item
 endif
 	dvc repro
+
+new: .venv/ready ## a table of your own: TABLE=<file> TARGET=<column> NAME=<model>, or DICTIONARY=<file> for TARGET
+	@python -m stages.switch $(call quote,$(NAME)) --table $(call quote,$(TABLE)) --target $(call quote,$(TARGET)) --dictionary $(call quote,$(DICTIONARY)) $(if $(FORCE),--force)
+
+houses: .venv/ready ## back from it to the houses, as git has them
+	@python -m stages.switch HousePricesPredictor $(if $(FORCE),--force)
 
 test: .venv/ready ## all tests; `make test-fast` leaves out those that run the whole pipeline
 	pytest

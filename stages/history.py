@@ -23,7 +23,7 @@ from stages.tracking.runs import has_run, read_provenance
 
 def find_commits(md5: str) -> list[str]:
     """Commits whose dvc.lock brought in an md5, newest first, on any branch or experiment."""
-    shown = ask_git("log", "--all", "--exclude=refs/exps/exec/*", "--format=%h", f"-S{md5}", "--", "dvc.lock")
+    shown = ask_git("log", "-m", "--exclude=refs/exps/exec/*", "--all", "--format=%h", f"-S{md5}", "--", "dvc.lock")
     return [commit for commit in shown.split() if md5 in ask_git("show", f"{commit}:dvc.lock")]
 
 

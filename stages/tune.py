@@ -9,14 +9,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import optuna
 import pandas as pd
-from ruamel.yaml import YAML
 from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
@@ -26,8 +24,8 @@ from stages.model.folds import fit_folds, predict_folds, score_folds
 from stages.model.metrics import find_cv
 from stages.model.results import load_object, read_features, read_fit, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import PREPARED, hash_folder, write_whole
-from stages.shared.params import PARAMS, Fit, Mlflow, read_mapping, read_section
+from stages.shared.files import PREPARED, hash_folder
+from stages.shared.params import Fit, Mlflow, read_mapping, read_section, write_params
 from stages.tracking.connection import connect, explain_store_errors
 
 STUDIES = "optuna.db"
@@ -124,16 +122,6 @@ def try_section(
     return score
 
 
-def write_section(name: str, values: dict[str, Any], path: str = PARAMS) -> None:
-    """Put values into a section of params.yaml; comments and order stay."""
-    yaml = YAML()
-    yaml.width = 120
-    content = yaml.load(Path(path).read_text())
-    content[name].update(values)
-    with write_whole(path) as part, part.open("w") as file:
-        yaml.dump(content, file)
-
-
 def name_study(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> str:
     """The model, and a hash of all else that its scores depend on, so that none is taken for another table's."""
     fixed = {key: value for key, value in section.items() if key not in SPACES[name]}
@@ -178,7 +166,7 @@ def tune(name: str, trials: int, repeats: int) -> None:
                 mlflow.log_metric(metric, study.best_value)
     best = suggest(optuna.trial.FixedTrial(study.best_params), SPACES[name])  # type: ignore[arg-type]
     if study.best_value < present:
-        write_section(name, best)
+        write_params({name: best})
         print(f"tune@{name}: {study.best_value:.5g} beats {present:.5g}; written into params.yaml: {best}")
     else:
         print(f"tune@{name}: {len(study.trials)} trials, none better than {present:.5g}; params.yaml stays")

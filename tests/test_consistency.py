@@ -69,7 +69,7 @@ def test_rooms_import_only_what_lies_below_them():
             if room in ROOMS:
                 assert other in ROOMS[: ROOMS.index(room) + 1], f"{path} imports {imported}"
             else:
-                assert other in ROOMS or other in ("train.py", "serve.py"), f"{path} imports {imported}"
+                assert other in ROOMS or other in ("train.py", "serve.py", "describe.py"), f"{path} imports {imported}"
 
 
 def test_modules_and_functions_stay_small():
@@ -98,12 +98,15 @@ def test_no_module_names_a_column_of_the_houses():
 
 
 def test_no_code_speaks_of_one_table():
-    """What a row is and in which unit the target is measured stands in the dictionary, names in params.yaml."""
+    """What a row is and in which unit the target is measured stands in the dictionary, names in params.yaml; only the
+    Makefile has a word for the way back to the table that comes with the project.
+    """
     words = re.compile(
         r"\b(house|dollar|price|sale|ames)[sd]?\b|houseprice|house-price|\bkaggle\b|\d ?\$", re.IGNORECASE
     )
     files = [*STAGES, ROOT / "dvc.yaml", ROOT / "Makefile", *(ROOT / ".dvc/plots").glob("*.json")]
-    found = [(path.name, m[0]) for path in files for m in words.finditer(path.read_text())]
+    back = re.compile(r"^houses:.*\n\t.*\n|(?<=new )houses ", re.MULTILINE)
+    found = [(path.name, m[0]) for path in files for m in words.finditer(back.sub("", path.read_text()))]
     assert found == []
 
 

@@ -243,7 +243,7 @@ def test_every_module_that_is_run_exists_and_takes_its_arguments(name):
 def test_an_option_on_its_own_belongs_to_a_module_or_to_a_command_of_the_documents(name):
     alone = {code for code in find_code(read_document(name)) if re.fullmatch(r"--[a-z][\w-]*", code)}
     commands = [code for document in DOCUMENTS for code in find_code(read_document(document)) if " " in code]
-    helps = [read_help(module) for module in ("predict", "serve", "tune")]
+    helps = [read_help(module) for module in ("describe", "predict", "serve", "switch", "tune")]
     assert alone <= {option for text in (commands + helps) for option in find_options(text)}
 
 

@@ -73,10 +73,27 @@ def test_the_lines_that_show_prints_bring_the_bytes_back(origin, tmp_path):
     assert (clone.root / "models/ridge").read_bytes() == kept
 
 
+def bring_by_merge(clone):
+    """Give a clone a history in which a merge, and no other commit, brought its dvc.lock."""
+    lock, branch = (clone.root / "dvc.lock").read_text(), clone.run("git", "branch", "--show-current").stdout.strip()
+    clone.run("git", "checkout", "--quiet", "--orphan", "ours")
+    (clone.root / "dvc.lock").unlink()
+    clone.commit("no results")
+    clone.run("git", "remote", "remove", "origin")
+    clone.run("git", "branch", "--quiet", "--delete", "--force", branch)
+    clone.run("git", "checkout", "--quiet", "-b", "theirs")
+    clone.run("git", "commit", "--quiet", "--allow-empty", "--message", "theirs")
+    clone.run("git", "checkout", "--quiet", "ours")
+    clone.run("git", "merge", "--quiet", "--no-ff", "--no-commit", "theirs")
+    (clone.root / "dvc.lock").write_text(lock)
+    clone.commit("merged")
+
+
 def test_the_lines_on_the_pages_of_run_and_version_bring_the_bytes_back_whatever_the_newest_commit(origin, tmp_path):
     (version,) = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")
     run = next(run for run in find_runs(origin) if run.info.run_name == "Ridge Regression")
     clone = clone_project(origin, tmp_path / "clone")
+    bring_by_merge(clone)
     (clone.root / "dvc.lock").unlink()
     clone.commit("a later commit without these results")
     for name, page in (("ridge", run.data.tags["mlflow.note.content"]), ("champion", version.description)):

@@ -4,7 +4,8 @@ import mlflow
 import pytest
 import yaml
 
-from stages.tune import SPACES, write_section
+from stages.shared.params import write_params
+from stages.tune import SPACES
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,6 @@ def test_search_for_a_model_without_hyperparameters_says_so(small_project):
 
 def test_winner_leaves_comments_and_order_alone(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text("# first\nridge: # of all\n  alpha: 1.0 # strength\nlasso:\n  alpha: 2.0\n")
-    write_section("ridge", {"alpha": 3.5}, str(path))
-    assert path.read_text() == "# first\nridge: # of all\n  alpha: 3.5 # strength\nlasso:\n  alpha: 2.0\n"
+    path.write_text("# first\nridge: # of all\n  alpha: 1.0 # strength\nlasso:\n  alpha: null # none\n")
+    write_params({"ridge": {"alpha": 3.5}}, str(path))
+    assert path.read_text() == "# first\nridge: # of all\n  alpha: 3.5 # strength\nlasso:\n  alpha: null # none\n"

@@ -52,7 +52,7 @@ TEMPLATE = """# {title}
 What serves is `{served}` with md5 `{md5}`, in the commit that brought this hash into `dvc.lock`:
 
 ```bash
-git checkout $(git log --all --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
+git checkout $(git log --all -m --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
 dvc pull {served} || dvc repro
 ```
 """

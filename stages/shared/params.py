@@ -1,14 +1,16 @@
 """params.yaml → checked settings. The sections of the models are checked in model/estimators.py."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from stages.shared.cli import InputError
-from stages.shared.files import read_yaml
+from stages.shared.files import read_yaml, write_whole
 
 PARAMS = "params.yaml"
+YAML_NULL = "tag:yaml.org,2002:null"
 Name = Annotated[str, Field(pattern=r"^[^/:@'\"\\%]+$", max_length=200)]  # that can stand in an address of MLflow's
 S = TypeVar("S", bound=BaseModel)
 
@@ -78,6 +80,21 @@ def read_mapping(name: str) -> dict[str, Any]:
     if not isinstance(content[name], dict):
         raise InputError(f"{PARAMS}: section `{name}`: expected `key: value` lines, found {content[name]!r:.60}")
     return content[name]
+
+
+def write_params(changes: dict[str, dict[str, Any]], path: str = PARAMS) -> None:
+    """Put values into sections of params.yaml; comments, order and all else stay."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(YAML_NULL, "null"))
+    content = yaml.load(Path(path).read_text(encoding="utf-8"))
+    for section, values in changes.items():
+        content[section].update(values)
+    with write_whole(path) as part, part.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
 
 
 def check_schema(schema: type[S], content: dict[str, Any], where: str) -> S:

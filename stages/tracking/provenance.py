@@ -79,7 +79,7 @@ def describe_way_back(name: str) -> str:
     return f"""Its file, `{path}`, comes back from the commit or experiment that brought it:
 
 ```bash
-commit=$(git log --all --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
+commit=$(git log --all -m --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
 git checkout ${{commit:?none holds it yet}} -- dvc.lock dvc.yaml params.yaml
 dvc checkout {path} || dvc pull {path}
 ```"""
