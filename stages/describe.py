@@ -138,7 +138,7 @@ def list_findings(features: pd.DataFrame, facts: dict[str, Facts], target: str) 
         if fact.said and name != target and not fact.said.startswith("left out: text"):
             yield f"{name}: {fact.said}"
         if fact.entry["type"] == "date":
-            yield f"{name} holds dates: a split at random lets a model learn from days after those that it predicts"
+            yield f"{name} holds dates: `data.split: {{time: {name}}}` tests on days after those that are learned from"
         if name in features and name != target and fact.entry["type"] == "number" and are_codes(features[name]):
             yield f"{name}: codes? If its numbers are names, write `type: nominal`"
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import joblib
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from stages.model.scaling import LogSkewed, measure_skewness
 from stages.shared.cli import InputError, make_parser, run_command
@@ -20,18 +19,7 @@ from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.encoder import Encoder
 from stages.table.inference import complete_dictionary
-
-
-def split_rows(table: pd.DataFrame, test_size: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and test rows of a table, shuffled with the seed. Raises InputError if either has too few."""
-    n_test = -(-len(table) * test_size // 1)
-    if min(n_test, len(table) - n_test) < 2:
-        raise InputError(
-            f"{len(table)} rows and data.test_size = {test_size} leave {len(table) - n_test:.0f} to train on "
-            f"and {n_test:.0f} to test on; each needs at least 2"
-        )
-    train, test = train_test_split(table, test_size=test_size, random_state=seed)
-    return train, test
+from stages.table.splitting import find_apart, split_rows
 
 
 def has_long_tail(target: pd.Series) -> bool:
@@ -43,14 +31,18 @@ def has_long_tail(target: pd.Series) -> bool:
     return skewness > LogSkewed().threshold and abs(measure_skewness(np.log1p(values))) < skewness
 
 
-def make_tables(parts: dict[str, pd.DataFrame], encoder: Encoder) -> Iterator[tuple[str, pd.DataFrame]]:
+def make_tables(
+    parts: dict[str, pd.DataFrame], encoder: Encoder, apart: pd.Series | None = None
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables of training and test rows by name, one after the other, so that memory holds one at a time.
 
-    rows: what a user of the model hands in. X: float32 (n_rows, n_features). y: the target in its unit.
+    rows: what a user of the model hands in. X: float32 (n_rows, n_features). y: the target in its unit, and of the
+    training rows what keeps them apart, for cross-validation.
     """
     dictionary, names = encoder.dictionary, encoder.get_feature_names_out()
     for part, rows in parts.items():
-        yield f"y_{part}", rows[[dictionary["target"]]].set_axis(["target"], axis=1)
+        y = rows[[dictionary["target"]]].set_axis(["target"], axis=1)
+        yield f"y_{part}", y if apart is None or part == "test" else y.assign(**{str(apart.name): apart.to_numpy()})
         yield f"rows_{part}", rows[list(encoder.columns_)]
         X = encoder.transform_training(rows) if part == "train" else encoder.transform(rows)
         yield f"X_{part}", pd.DataFrame(X, index=rows.index, columns=names)
@@ -60,15 +52,19 @@ def main() -> None:
     make_parser("prepare", __doc__).parse_args()
     data, fit = read_section(Data), read_section(Fit)
     dictionary = complete_dictionary(data.path, read_dictionary(data.dictionary, data.target))
-    table = read_table(data.path, dictionary, fit.log_target is True)
-    train, test = split_rows(table, data.test_size, data.seed)
+    beside = [] if data.split == "random" else [*data.split.values()]
+    table = read_table(data.path, dictionary, fit.log_target is True, beside)
+    apart = find_apart(table, data, dictionary)
+    first, last = split_rows(len(table), data, apart)
+    train, test = table.iloc[first], table.iloc[last]
+    apart = None if apart is None else apart.iloc[first]
     del table  # a large one would be in memory twice
     encoder = Encoder(dictionary).fit(train)
     if not encoder.feature_names_:
         raise InputError(f"{data.path}: nothing to learn from: no column is a feature that differs between rows")
     with write_whole(PREPARED) as folder:
         folder.mkdir()
-        for name, frame in make_tables({"train": train, "test": test}, encoder):
+        for name, frame in make_tables({"train": train, "test": test}, encoder, apart):
             frame.to_parquet(folder / f"{name}.parquet")
         if fit.log_target == "auto":
             chosen = {"log_target": has_long_tail(train[dictionary["target"]])}

@@ -106,6 +106,7 @@ def start_table(name: str, table: str, target: str | None, dictionary: str | Non
     put_in_place(table, place)
     empty_results()
     data = {"path": place.as_posix(), "dictionary": described.as_posix(), "target": target if dictionary else None}
+    data |= {"split": "random"}
     names = {"experiment": name, "registered_model": name}
     write_params({"data": data, "mlflow": names, "fit": {"log_target": "auto"}, "register": {"min_test_r2": None}})
 

@@ -20,9 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from stages.model.catalogue import MODELS, require_model
 from stages.model.estimators import build_estimator, build_regressor, resolve_section
-from stages.model.folds import fit_folds, predict_folds, score_folds
+from stages.model.folds import draw_folds, fit_folds, predict_folds, score_folds
 from stages.model.metrics import find_cv
-from stages.model.results import load_object, read_features, read_fit, read_table, read_targets
+from stages.model.results import load_object, read_apart, read_features, read_fit, read_table, read_targets
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, hash_folder
 from stages.shared.params import Fit, Mlflow, read_mapping, read_section, write_params
@@ -93,13 +93,11 @@ def score_section(training: Training, name: str, section: dict[str, Any], fit: F
     estimator = build_estimator(
         build_regressor(name, section, fit.seed, fit.threads), MODELS[name], bool(fit.log_target)
     )
-    metric = name_metric(target)
+    metric, apart, n_folds = name_metric(target), read_apart(), max(fit.cv_folds, 2)
+    drawn = [fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": n_folds}) for repeat in range(repeats)]
     scores = [
-        score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, drawn), rows, drawn))[metric]
-        for drawn in (
-            fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": max(fit.cv_folds, 2)})
-            for repeat in range(repeats)
-        )
+        score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, folds), rows, folds))[metric]
+        for folds in (draw_folds(len(rows), settings, apart) for settings in drawn)
     ]
     return float(np.mean(scores))
 

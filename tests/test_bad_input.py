@@ -342,7 +342,7 @@ LOST = {
     "blend --models ridge decision_tree": ["data/prepared", "models/ridge", "params.yaml"],
     "champion --models ridge decision_tree": [
         "metrics/ridge.json",
-        "models/ridge",
+        "models/blend",
         "scores/models/ridge",
         "scores/blend",
     ],

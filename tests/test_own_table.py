@@ -53,7 +53,8 @@ def make_missing_targets():
 
 
 def make_tiny():
-    return load_diabetes(as_frame=True).frame.head(40)[["bmi", "bp", "s5", "target"]], "target"
+    columns = ["mean radius", "mean texture", "mean smoothness", "mean area"]
+    return load_breast_cancer(as_frame=True).frame.head(40)[columns], "mean area"
 
 
 def make_small_units():
@@ -144,7 +145,7 @@ def test_a_table_goes_from_its_file_to_rest_in_two_commands(project, tmp_path, m
 def test_the_houses_come_back_untouched_and_nothing_is_trained_again(project, tmp_path):
     make_tiny()[0].to_csv(tmp_path / "table.csv", **WAYS)
     registry, comments = read_registry(project), (project.root / "params.yaml").read_text().count("#")
-    project.run("make", "new", f"TABLE={tmp_path / 'table.csv'}", "TARGET=target", "NAME=Passing", "FORCE=1")
+    project.run("make", "new", f"TABLE={tmp_path / 'table.csv'}", "TARGET=mean area", "NAME=Passing", "FORCE=1")
     assert not (project.root / "models").exists()
     assert (project.root / "params.yaml").read_text().count("#") == comments
     project.run("make", "houses", "FORCE=1")
@@ -165,7 +166,8 @@ def test_results_that_git_does_not_have_are_not_dropped_unasked(project, tmp_pat
     path = project.root / "metrics/ridge.json"
     path.write_text(path.read_text() + "\n")
     kept = project.run("git", "status", "--porcelain").stdout
-    for words in (["Another", "--table", str(tmp_path / "table.csv"), "--target", "target"], ["HousePricesPredictor"]):
+    another = ["Another", "--table", str(tmp_path / "table.csv"), "--target", "mean area"]
+    for words in (another, ["HousePricesPredictor"]):
         done = project.stage("switch", *words, check=False)
         assert done.returncode == 1
         assert re.fullmatch(r"error: .*metrics/ridge\.json.*--force.*\n", done.stderr)
@@ -332,9 +334,9 @@ def test_a_range_has_slack_and_crosses_zero_only_if_the_values_do(low, high):
 BAD = {
     "no file": (["nowhere.csv", "--target", "x"], "nowhere.csv: no such file"),
     "no target": (["table.csv"], "--target: which column"),
-    "unknown target": (["table.csv", "--target", "x"], "--target x: no column of table.csv, which has bmi, bp"),
+    "unknown target": (["table.csv", "--target", "x"], "--target x: no column of table.csv, which has mean radius"),
     "words for a target": (["words.csv", "--target", "name"], "must be a column of numbers; found 'anna'"),
-    "dictionary exists": (["drafted.csv", "--target", "bmi"], "drafted.yaml: exists already; --update"),
+    "dictionary exists": (["drafted.csv", "--target", "mean area"], "drafted.yaml: exists already; --update"),
     "nothing to update": (["table.csv", "--update"], "table.yaml: no such file"),
 }
 
@@ -362,6 +364,6 @@ def test_force_drafts_again_and_update_only_speaks(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     call(monkeypatch, describe, "table.csv", "--update")
     assert (tmp_path / "table.yaml").read_text() == "target: bmi # mine\n"
-    call(monkeypatch, describe, "table.csv", "--target", "target", "--force")
-    assert read_dictionary("table.yaml")["target"] == "target"
+    call(monkeypatch, describe, "table.csv", "--target", "mean area", "--force")
+    assert read_dictionary("table.yaml")["target"] == "mean area"
     assert "Next: make new TABLE=table.csv DICTIONARY=table.yaml NAME=Table" in capsys.readouterr().out

@@ -3,13 +3,17 @@
 import pandas as pd
 import pytest
 
-from stages.prepare import has_long_tail, make_tables, split_rows
+from stages.prepare import has_long_tail, make_tables
 from stages.shared.cli import InputError
+from stages.shared.params import Data
 from stages.table.encoder import Encoder
+from stages.table.splitting import split_rows
+
+DATA = Data(path="", dictionary="", target=None, test_size=0.2, seed=42)
 
 
 def prepare(houses, dictionary):
-    train, test = split_rows(houses, 0.2, 42)
+    train, test = (houses.iloc[positions] for positions in split_rows(len(houses), DATA))
     encoder = Encoder(dictionary).fit(train)
     return dict(make_tables({"train": train, "test": test}, encoder)), encoder
 
@@ -48,15 +52,14 @@ def test_encoder_learns_nothing_from_the_test_rows(houses, dictionary, prepared)
 
 
 def test_another_seed_gives_another_split(houses):
-    first, _ = split_rows(houses, 0.2, 1)
-    second, _ = split_rows(houses, 0.2, 2)
-    assert set(first.index) != set(second.index)
+    first, second = (split_rows(len(houses), DATA.model_copy(update={"seed": seed}))[0] for seed in (1, 2))
+    assert set(first) != set(second)
 
 
 @pytest.mark.parametrize("n_rows", [2, 3])
-def test_too_few_rows_to_split_is_refused(houses, n_rows):
+def test_too_few_rows_to_split_is_refused(n_rows):
     with pytest.raises(InputError, match="each needs at least 2"):
-        split_rows(houses.head(n_rows), 0.5 if n_rows == 2 else 0.2, 1)
+        split_rows(n_rows, DATA.model_copy(update={"test_size": 0.5 if n_rows == 2 else 0.2}))
 
 
 @pytest.mark.parametrize(

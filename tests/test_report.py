@@ -44,7 +44,7 @@ def test_report_shows_what_a_change_does_and_leaves_the_own_store_alone(change):
     said = read_report(change)
     for part in ("ridge: less shrinkage", "`dvc.lock` or `metrics/` is not what", "### Leaderboard", "<details>"):
         assert part in said
-    assert re.search(r"\| params.yaml +\| ridge.alpha +\| 100.0 +\| 5.0 +\|", said)
+    assert re.search(r"\| params.yaml +\| ridge.alpha +\| auto +\| 5.0 +\|", said)
     assert re.search(r"\| metrics/ridge.json +\| cv_rmsle|\| metrics/ridge.json +\| test_rmse", said)
     assert "| Ridge Regression" in said
     plots = (change.root / "report/plots/index.html").read_text()

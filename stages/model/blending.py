@@ -9,11 +9,12 @@ from threadpoolctl import threadpool_limits
 from stages.model.blend import Blend, choose_weights, mean_of
 from stages.model.catalogue import BLEND, require_model
 from stages.model.estimators import predict_target, round_estimator
-from stages.model.folds import draw_folds, score_folds
+from stages.model.folds import Folds, draw_folds, score_folds
 from stages.model.results import (
     PARTS,
     describe_scores,
     load_object,
+    read_apart,
     read_features,
     read_fit,
     read_scores_file,
@@ -25,21 +26,23 @@ from stages.model.results import (
 )
 from stages.shared import params
 from stages.shared.files import model_file
-from stages.shared.params import Fit, read_section
+from stages.shared.params import read_section
 
 
-def validate(target: np.ndarray, predicted: np.ndarray, within: float, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+def validate(
+    target: np.ndarray, predicted: np.ndarray, within: float, folds: Folds, log_target: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights (n_models,) from all out-of-fold rows; and predictions (n_rows,) in which no row chose its own weights.
 
     predicted: out-of-fold, (n_models, n_rows). A fold is predicted with the weights that the other folds choose, so
     that choosing does not flatter the score.
     """
-    space = np.log1p if fit.log_target else np.asarray
+    space = np.log1p if log_target else np.asarray
     y, columns = space(target), space(predicted)
     nested = np.empty(len(target))
-    for others, held_out in draw_folds(len(target), fit):
+    for others, held_out in folds:
         weights = choose_weights(y[others], columns[:, others], within)
-        nested[held_out] = mean_of(list(predicted[:, held_out]), list(weights), bool(fit.log_target))
+        nested[held_out] = mean_of(list(predicted[:, held_out]), list(weights), log_target)
     return choose_weights(y, columns, within), nested
 
 
@@ -70,7 +73,9 @@ def choose_members(names: list[str]) -> tuple[dict[str, float], np.ndarray]:
     weights, nested = np.full(len(names), 1 / len(names)), np.empty(0)
     if fit.cv_folds:
         columns = [read_scores_file(name, "out_of_fold")["predicted"] for name in names]
-        weights, nested = validate(read_targets()["train"], np.array(columns), settings.within, fit)
+        target = read_targets()["train"]
+        folds = draw_folds(len(target), fit, read_apart())
+        weights, nested = validate(target, np.array(columns), settings.within, folds, bool(fit.log_target))
     return {name: round(float(weight), 6) for name, weight in zip(names, weights, strict=True) if weight}, nested
 
 

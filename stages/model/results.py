@@ -71,6 +71,12 @@ def read_targets() -> Parts:
     return {part: read_table(f"y_{part}")["target"].to_numpy() for part in PARTS}
 
 
+def read_apart() -> pd.Series | None:
+    """What `data.split` keeps apart, (n_rows,) of the training rows: their `group` or their `time`; None for chance."""
+    table = read_table("y_train")
+    return next((table[name] for name in ("group", "time") if name in table), None)
+
+
 def read_fit() -> Fit:
     """The section `fit` of params.yaml, with what prepare chose for `log_target: auto`."""
     fit = read_section(Fit)

@@ -20,7 +20,7 @@ from stages.model.estimators import (
     resolve_section,
     round_coefficients,
 )
-from stages.model.folds import cross_validate
+from stages.model.folds import cross_validate, draw_folds
 from stages.model.metrics import Scores
 from stages.model.plots import rank_features, trace_learning
 from stages.model.results import (
@@ -28,6 +28,7 @@ from stages.model.results import (
     SAMPLE,
     describe_scores,
     load_object,
+    read_apart,
     read_features,
     read_fit,
     read_table,
@@ -83,7 +84,8 @@ def fit_model(name: str) -> Trained:
         estimator = build_model(name, X, target["train"])
         if fit.cv_folds:
             rows = read_table("rows_train")
-            folds = start_aside().submit(cross_validate, encoder, estimator, rows, target["train"], fit)
+            drawn = draw_folds(len(rows), fit, read_apart())
+            folds = start_aside().submit(cross_validate, encoder, estimator, rows, target["train"], drawn)
         print(f"train@{name}: {title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()
         estimator.fit(X, target["train"])

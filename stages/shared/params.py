@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from stages.shared.cli import InputError
 from stages.shared.files import read_yaml, write_whole
@@ -25,16 +25,33 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def check_split(split: Any) -> Any:
+    if split != "random" and not (
+        isinstance(split, dict)
+        and [*split] in (["time"], ["group"])
+        and all(isinstance(name, str) and name for name in split.values())
+    ):
+        raise ValueError("must be random, {time: <column>} or {group: <column>}")
+    return split
+
+
+def check_log(log_target: Any) -> Any:
+    if log_target != "auto" and not isinstance(log_target, bool):
+        raise ValueError("must be true, false or auto")
+    return log_target
+
+
 class Data(Section):
     path: str
     dictionary: str
     target: str | None
+    split: Annotated[Literal["random"] | dict[str, str], PlainValidator(check_split)] = "random"
     test_size: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Fit(Section):
-    log_target: bool | Literal["auto"]
+    log_target: Annotated[bool | Literal["auto"], PlainValidator(check_log)]
     cv_folds: Annotated[int, Field(le=100), AfterValidator(check_folds)]
     threads: Annotated[int, Field(ge=1, le=os.cpu_count() or 1)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]

@@ -1,6 +1,7 @@
 """The table to learn from, held against its dictionary: read it, check it, report every fault at once."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ from stages.table.checks import (
 from stages.table.reading import find_dialect, read_batches
 
 
-def read_table(path: str, dictionary: dict[str, Any], log_target: bool = True) -> pd.DataFrame:
+def read_table(
+    path: str, dictionary: dict[str, Any], log_target: bool = True, beside: Sequence[str] = ()
+) -> pd.DataFrame:
     """The table with its dictionary's types, indexed by id, in the order of the dictionary, which lists all columns.
 
-    Columns that nothing is learned from, and rows without a target, are left out. Raises InputError that lists every
+    Columns that nothing is learned from, but for those named `beside`, and rows without a target are left out. Raises
+    InputError that lists every
     fault with column, rule and example row ids.
     """
-    numbers = {name: holds_numbers(name, dictionary) for name in choose_columns(dictionary)}
+    numbers = {name: holds_numbers(name, dictionary) for name in choose_columns(dictionary, beside)}
     tally, lines = Tally(), list[str]()
     if not set(numbers) - {dictionary["target"], dictionary.get("id")}:
         raise InputError(f"{path}: no columns to learn from beside {' and '.join(numbers)}")
@@ -57,12 +61,12 @@ def read_table(path: str, dictionary: dict[str, Any], log_target: bool = True) -
     return rows.set_index(ids.astype("int64" if ids.dtype == float else "str")).drop(columns=ids.name)
 
 
-def choose_columns(dictionary: dict[str, Any]) -> list[str]:
+def choose_columns(dictionary: dict[str, Any], beside: Sequence[str] = ()) -> list[str]:
     """The columns that a model rests on, with target and id: all but text, and what is neither a feature nor needed
-    for one.
+    for one, or named.
     """
     columns, derived = dictionary["columns"], dictionary.get("derived", {})
-    needed = {dictionary["target"], dictionary.get("id"), *(c.get("fill_by") for c in columns.values())}
+    needed = {*beside, dictionary["target"], dictionary.get("id"), *(c.get("fill_by") for c in columns.values())}
     for formula in derived.values():
         (operands,) = formula.values()
         needed |= {operands} if isinstance(operands, str) else {*operands}

@@ -7,10 +7,11 @@ from sklearn.tree import DecisionTreeRegressor
 
 from stages.model.blend import Blend, choose_weights, mean_of
 from stages.model.blending import validate
+from stages.model.folds import draw_folds
 from stages.model.metrics import rmse
 from stages.shared.params import Fit
 
-FIT = Fit(log_target=False, cv_folds=5, threads=1, seed=1)
+FOLDS = draw_folds(300, Fit(log_target=False, cv_folds=5, threads=1, seed=1))
 
 
 @pytest.fixture
@@ -44,10 +45,10 @@ def test_one_that_nothing_improves_stays_alone():
 
 def test_no_row_chooses_the_weights_that_it_is_scored_with(guesses):
     target, predicted = guesses
-    weights, nested = validate(target, predicted, 1.0, FIT)
+    weights, nested = validate(target, predicted, 1.0, FOLDS, log_target=False)
     spoiled = target.copy()
     spoiled[0] += 1000  # whatever is in a row, its own prediction stays
-    assert validate(spoiled, predicted, 1.0, FIT)[1][0] == nested[0]
+    assert validate(spoiled, predicted, 1.0, FOLDS, log_target=False)[1][0] == nested[0]
     assert weights.sum() == pytest.approx(1)
 
 

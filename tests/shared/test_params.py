@@ -32,6 +32,7 @@ def test_committed_params_are_good(schema):
         (Data, {"test_size": 0}, r"data\.test_size = 0: .*greater than 0"),
         (Data, {"test_size": 1.0}, r"data\.test_size = 1\.0: .*less than 1"),
         (Data, {"test_size": "big"}, r"data\.test_size = 'big': .*number"),
+        (Data, {"split": {"time": "a", "group": "b"}}, r"data\.split = .*must be random, {time: <column>} or {group"),
         (Data, {"sede": 1}, r"data\.sede: unknown key; known: path, dictionary"),
         (Fit, {"cv_folds": 1}, r"fit\.cv_folds = 1: .*0 for none, or at least 2"),
         (Fit, {"threads": 0}, r"fit\.threads = 0"),
