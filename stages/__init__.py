@@ -17,6 +17,9 @@ CPU_INFO = Path("/proc/cpuinfo")
 if platform.machine() == "x86_64" and CPU_INFO.exists() and "avx2" in CPU_INFO.read_text():
     os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")
 
+# Its threads spin while a stage imports; `fit.threads` sets as many as a fit is to have.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
