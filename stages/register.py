@@ -16,8 +16,6 @@ from stages.tracking import store
 if TYPE_CHECKING:
     from stages.model.metrics import Scores
 
-MANY = 20  # requests' time for a model that is logged, or loaded and scored
-
 
 def list_inputs() -> list[Path]:
     """Every file that register depends on."""
@@ -34,8 +32,8 @@ def read_champion() -> "Scores":
 
 def register() -> list[str]:
     """Mirror and promote, and print the leaderboard; returns the files that MLflow keeps of the models here."""
-    aside = start_aside()  # what draws is imported there and MLflow here, at the same time
-    submit(aside, "importlib.import_module", "stages.model.picture")
+    aside = start_aside()  # what writes models is imported there and MLflow here, at the same time
+    submit(aside, "importlib.import_module", "stages.tracking.models")
     from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
     from stages.registry.lease import hold_registry
@@ -43,7 +41,8 @@ def register() -> list[str]:
     from stages.registry.versions import name_model
     from stages.shared.params import Register, read_section
     from stages.tracking.connection import connect, explain_store_errors, within_limit
-    from stages.tracking.runs import close_abandoned_runs, find_runs, log_card, mirror_run
+    from stages.tracking.mirror import MANY, mirror
+    from stages.tracking.runs import close_abandoned_runs, log_card
     from stages.tracking.stored import NOTE
 
     settings, report = read_section(Register), read_champion()
@@ -52,12 +51,7 @@ def register() -> list[str]:
     with explain_store_errors(), store.lock_store():
         for title in within_limit(partial(close_abandoned_runs, experiment_id)):
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
-        found, runs = within_limit(partial(find_runs, experiment_id, scores)), {}
-        for name in scores:
-            mirror = partial(mirror_run, experiment_id, name, scores[name]["model"], found.get(name), aside)
-            runs[name], rebuilt = within_limit(mirror, MANY)
-            if rebuilt:
-                print(f"register: {scores[name]['model']} was not in MLflow; logged from DVC's files")
+        runs = mirror(experiment_id, {name: scores[name]["model"] for name in scores}, aside)
         log_card(runs[report["name"]], CARD)
         done = within_limit(lambda: find_in_place(report, settings), MANY)
         if not done:

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import warnings
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,42 +39,59 @@ SERVED_WITH = ["mlflow", "numpy", "pandas", "scikit-learn", "skops"]
 BOOSTERS = {"xgboost": ["xgboost-cpu", "xgboost"], "lightgbm": ["lightgbm"]}
 
 
-def log_model(run: Run, name: str, title: str, aside: Executor) -> None:
-    """Give a finished run its model, from DVC's file, and the picture of what it predicts, which is drawn aside."""
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder, "plots.png")
-        predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
-        pipeline = load_object(model_file(name))
-        target = name_target(pipeline["encoder"].dictionary)
-        drawn = submit(aside, "stages.model.picture.draw_model", title, target, predictions, features, picture)
-        model_id = log_pipeline(run, pipeline, "model")
-        wait_for(drawn)
-        mlflow.MlflowClient().log_artifact(run.info.run_id, str(picture))
+def begin_model(run: Run, name: str, folder: Path, aside: Executor) -> tuple[str, Future[None]]:
+    """A model of a finished run, without files: its id, and the work aside that writes them as a new folder."""
+    model_id = create_model(run, "model")
+    return model_id, submit(aside, f"{__name__}.write_model", name, folder, run.info.run_id, model_id)
+
+
+def finish_model(run: Run, name: str, title: str, folder: Path, begun: tuple[str, Future[None]]) -> None:
+    """Give a run what `begin_model` has begun, and the picture of what its model predicts."""
+    from stages.model.picture import draw_model
+
+    model_id, written = begun
+    predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
+    target = name_target(load_object(PREPARED / "encoder.joblib").dictionary)
+    with tempfile.TemporaryDirectory() as drawn:
+        draw_model(title, target, predictions, features, Path(drawn, "plots.png"))
+        mlflow.MlflowClient().log_artifact(run.info.run_id, str(Path(drawn, "plots.png")))
+    wait_for(written)
+    keep_model(run, model_id, folder)
     log_figures(run, model_id, {"dvc.model_id": model_id})  # once all is there
 
 
 def log_champion(run: Run) -> str:
     """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
-    model_id = log_pipeline(run, load_object(model_file("champion")), "champion")
+    model_id = create_model(run, "champion")
+    with tempfile.TemporaryDirectory() as folder:
+        write_model("champion", Path(folder, "model"), run.info.run_id, model_id)
+        keep_model(run, model_id, Path(folder, "model"))
     log_figures(run, model_id, {})
     return model_id
 
 
-def log_pipeline(run: Run, pipeline: "Pipeline", name: str) -> str:
-    """A pipeline as a model of a run, with its parameters; returns the model's id.
+def create_model(run: Run, name: str) -> str:
+    """A model of a run, with its parameters and without files; returns its id.
 
-    With `log_figures`, what `mlflow.sklearn.log_model` does with a request for each metric.
+    With `keep_model` and `log_figures`, what `mlflow.sklearn.log_model` does with a request for each metric.
     """
+    client = mlflow.MlflowClient()
+    return client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params).model_id
+
+
+def write_model(name: str, folder: Path, run_id: str, model_id: str) -> None:
+    """The files of a logged model, from DVC's file, as a new folder."""
     from mlflow.models import Model
 
+    save_pipeline(load_object(model_file(name)), folder, Model(run_id=run_id, model_id=model_id))
+
+
+def keep_model(run: Run, model_id: str, folder: Path) -> None:
+    """Hand the files of a model over to MLflow."""
     client = mlflow.MlflowClient()
-    model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, params=run.data.params)
-    with tempfile.TemporaryDirectory() as folder:
-        save_pipeline(pipeline, Path(folder, "model"), Model(run_id=run.info.run_id, model_id=model.model_id))
-        client.log_model_artifacts(model.model_id, str(Path(folder, "model")))
-    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
-    return model.model_id
+    client.log_model_artifacts(model_id, str(folder))
+    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, 0)])
 
 
 def log_figures(run: Run, model_id: str, tags: dict[str, str]) -> None:

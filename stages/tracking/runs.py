@@ -6,7 +6,6 @@ A run is written from the files that DVC owns, so it can be written again at any
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, read_section
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
-from stages.tracking.models import LEARNING, log_model
+from stages.tracking.models import LEARNING
 from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
 from stages.tracking.stored import find_stored
@@ -137,23 +136,6 @@ def search_finished(experiment_id: str, most: int, tags: dict[str, str] | None =
         max_results=most,
         order_by=["attributes.start_time DESC"],
     )
-
-
-def mirror_run(
-    experiment_id: str, name: str, title: str, found: tuple[Run, bool] | None, aside: Executor
-) -> tuple[Run, bool]:
-    """The finished run of a current result, with its model, and whether it had to be written from DVC's files.
-
-    found: what `find_runs` has of it. aside: where its picture is drawn.
-    """
-    run, whole = found or (None, False)
-    if run and whole:
-        return run, False
-    rebuilt = run is None or "dvc.model_id" in run.data.tags  # else train's own, whose model waits for this moment
-    if run is None or rebuilt:
-        run = log_results(begin_run(experiment_id, name, title, rebuilt=True), name, title)
-    log_model(run, name, title, aside)
-    return mlflow.get_run(run.info.run_id), rebuilt
 
 
 def read_provenance(run: Run) -> dict[str, Any]:
