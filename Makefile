@@ -73,7 +73,7 @@ docker: .venv/ready ## an image that serves the model; where no Docker engine ru
 	@touch $@
 
 .env:
-	@umask 077; while read -r line; do case "$$line" in *=) line="$$line$$(python3 -c 'import secrets; print(secrets.token_hex(20))')";; esac; echo "$$line"; done < .env.example > $@
+	@umask 077; while read -r line; do case "$$line" in *=) line="$$line$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(20))')";; esac; echo "$$line"; done < .env.example > $@
 
 team: .venv/team .env ## a server for several people: PostgreSQL, an S3 store, MLflow with logins; in Docker where it runs
 	@if docker info > /dev/null 2>&1; then docker compose up --detach --wait; else team/stack.sh up; fi

@@ -18,7 +18,8 @@ from sklearn.pipeline import Pipeline
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from stages.model.catalogue import MODELS
-from stages.model.estimators import build_estimator, build_regressor, resolve_section
+from stages.model.estimators import build_estimator, build_regressor
+from stages.model.search import Training, resolve_section
 from stages.shared.params import Fit, read_section
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
@@ -37,7 +38,7 @@ def main() -> None:
     mlflow.set_experiment("plain script")
     for name, model in MODELS.items():
         with mlflow.start_run(run_name=model.title):
-            section = resolve_section(name, params[name], X, train[target].to_numpy(), fit)
+            section = resolve_section(name, params[name], Training(X, train[target].to_numpy()), fit)
             regressor = build_regressor(name, section, fit.seed, fit.threads)
             estimator = build_estimator(regressor, model, bool(fit.log_target))
             pipeline = Pipeline([("encoder", Encoder(dictionary)), ("estimator", estimator)])

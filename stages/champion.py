@@ -1,6 +1,7 @@
 """champion: rank the candidates, describe the best, and fit it again on all rows: those bytes serve.
 
-Reads   params.yaml (register.metric, register.refit, data, fit), metrics/, models/, scores/, data/prepared/
+Reads   params.yaml (register.metric, register.refit, data, fit), metrics/, models/, scores/, data/prepared/, and the
+        raw table for its hash
 Writes  models/champion, metrics/champion.json, its model card metrics/champion.md, and plots/ for `dvc plots`
 """
 
@@ -16,11 +17,11 @@ from threadpoolctl import threadpool_limits
 from stages.model.catalogue import require_models
 from stages.model.estimators import round_estimator
 from stages.model.metrics import Scores, estimate_win_rate, find_metric
-from stages.model.results import PARTS, load_object, read_scores_file, read_table, read_targets
+from stages.model.results import PARTS, load_object, read_scores_file, read_table, read_targets, write_csv
 from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CARD, CHAMPION, PREPARED, model_file, plot_file, write_json, write_whole
+from stages.shared.files import CARD, CHAMPION, PLOTS, PREPARED, model_file, write_json, write_text, write_whole
 from stages.shared.params import Fit, Register, read_section
 from stages.table.columns import name_target
 
@@ -81,12 +82,12 @@ def main() -> None:
             joblib.dump(refit_pipeline(load_object(model_file(ranked[0]))), part)
         else:
             shutil.copyfile(model_file(ranked[0]), part)
-    with write_whole(plot_file("").parent) as folder:
+    with write_whole(PLOTS) as folder:
         folder.mkdir()
         for kind, table in tabulate_plots(ranked, scores).items():
-            table.to_csv(folder / plot_file(kind).name, index=False, float_format="%.8g")
+            write_csv(table, folder / f"{kind}.csv")
     with write_whole(CARD) as part:
-        part.write_text(write_card(report, scores))
+        write_text(part, write_card(report, scores))
     write_json(CHAMPION, report)
     print(f"champion: {report['model']}, by {settings.metric} {report[settings.metric]}")
 

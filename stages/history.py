@@ -15,16 +15,16 @@ from stages.registry import versions as registry
 from stages.registry.lease import hold_registry
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import model_file
+from stages.shared.git import ask_git
 from stages.shared.params import Mlflow, read_section
 from stages.tracking.connection import connect, explain_store_errors
-from stages.tracking.provenance import ask_git
 from stages.tracking.runs import has_run, read_provenance
 
 
 def find_commits(md5: str) -> list[str]:
     """Commits whose dvc.lock brought in an md5, newest first, on any branch or experiment."""
     shown = ask_git("log", "-m", "--exclude=refs/exps/exec/*", "--all", "--format=%h", f"-S{md5}", "--", "dvc.lock")
-    return [commit for commit in shown.split() if md5 in ask_git("show", f"{commit}:dvc.lock")]
+    return [commit for commit in shown.split() if md5 in ask_git("show", f"{commit}:./dvc.lock")]
 
 
 def describe_way_back(run: Run) -> list[str]:
@@ -62,7 +62,7 @@ def describe_run(run: Run, versions: list[ModelVersion]) -> list[str]:
     ]
 
 
-def find_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
+def find_named_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
     """Finished runs that an md5 of a model, a run id or a version number names. Raises InputError if there are none."""
     version = next((v for v in versions if str(v.version) == key.removeprefix("v")), None)
     clause = f"tags.`dvc.model_md5` = '{key}'"
@@ -86,7 +86,7 @@ def find_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
 
 def show(key: str) -> None:
     versions = registry.list_versions()
-    for run in find_runs(key, versions):
+    for run in find_named_runs(key, versions):
         print("\n".join(describe_run(run, versions)))
 
 
@@ -138,12 +138,8 @@ def find_target(versions: list[ModelVersion], production: ModelVersion, number: 
 
 def find_previous(versions: list[ModelVersion], production: ModelVersion) -> ModelVersion | None:
     """The version, other than the present one, that was promoted last."""
-    promoted = [
-        (max(tag for tag in version.tags if tag.startswith(registry.PROMOTED)), int(version.version), version)
-        for version in versions
-        if version.version != production.version and any(tag.startswith(registry.PROMOTED) for tag in version.tags)
-    ]
-    return max(promoted)[2] if promoted else None
+    others = [v for v in versions if v.version != production.version and registry.find_last_promotion(v)]
+    return max(others, key=lambda v: (registry.find_last_promotion(v), int(v.version)), default=None)
 
 
 def main() -> None:

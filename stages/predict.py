@@ -173,7 +173,9 @@ def write_predictions(path: Path, predictions: Iterable[pd.DataFrame]) -> int:
             if writer is None and path.suffix == ".parquet":
                 writer = parquet.ParquetWriter(path, table.schema)
             elif writer is None:
-                writer = csv.CSVWriter(path, table.schema, write_options=csv.WriteOptions(quoting_header="none"))
+                quoted = any(set(name) & set(',"\r\n') for name in table.schema.names)
+                options = csv.WriteOptions(quoting_header="needed" if quoted else "none")  # "needed" quotes all
+                writer = csv.CSVWriter(path, table.schema, write_options=options)
             writer.write_table(table)
             count += len(frame)
     finally:

@@ -2,7 +2,8 @@
 
 Reads   params.yaml (data, fit.log_target), the table and the dictionary that it names
 Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind them, rows_train and rows_test
-        (.parquet, indexed by id), and encoder.joblib; target.json says what `fit.log_target: auto` has chosen
+        (.parquet, indexed by id), and encoder.joblib; y_train also has what `data.split` keeps apart; target.json says
+        what `fit.log_target: auto` has chosen
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from stages.model.scaling import LogSkewed, measure_skewness
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, TARGET, write_json, write_whole
 from stages.shared.params import Data, Fit, read_section
-from stages.table.contract import read_table
+from stages.table.contract import choose_columns, read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.encoder import Encoder
 from stages.table.inference import complete_dictionary
@@ -55,6 +56,8 @@ def main() -> None:
     beside = [] if data.split == "random" else [*data.split.values()]
     table = read_table(data.path, dictionary, fit.log_target is True, beside)
     apart = find_apart(table, data, dictionary)
+    if beside:  # nothing is learned from a column that only tells rows apart
+        table = table[[name for name in choose_columns(dictionary) if name in table]]
     first, last = split_rows(len(table), data, apart)
     train, test = table.iloc[first], table.iloc[last]
     apart = None if apart is None else apart.iloc[first]

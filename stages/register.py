@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stages.shared.aside import start_aside, submit
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CARD, CHAMPION, metrics_file, read_json, read_yaml, require_file
+from stages.shared.files import CARD, CHAMPION, metrics_file, read_json, read_yaml
 from stages.tracking import store
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def list_inputs() -> list[Path]:
 
 def read_champion() -> "Scores":
     """The champion's metrics, and how it was chosen. Raises InputError if that has not happened yet."""
-    return read_json(require_file(CHAMPION))
+    return read_json(CHAMPION)
 
 
 def register() -> list[str]:
@@ -53,7 +53,7 @@ def register() -> list[str]:
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
         runs = mirror(experiment_id, {name: scores[name]["model"] for name in scores}, aside)
         log_card(runs[report["name"]], CARD)
-        done = within_limit(lambda: find_in_place(report, settings), MANY)
+        done = within_limit(lambda: find_in_place(report), MANY)
         if not done:
             with hold_registry():
                 done = within_limit(lambda: register_champion(report, runs[report["name"]], settings), MANY)

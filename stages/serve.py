@@ -8,6 +8,7 @@ A request is held against the same rules as a file for stages.predict, and each 
 
 import asyncio
 import socket
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,7 +121,7 @@ def make_app(pipeline: "Pipeline", version: str) -> FastAPI:
 
 def describe_body(body_type: type[Body], rules: list[Rule]) -> dict[str, Any]:
     """What /docs says of the body: its schema, and a row as an example."""
-    example = {r.name: r.levels[0] if r.levels else max(r.low, 1.0) if r.number else None for r in rules}
+    example = {r.name: r.levels[0] if r.levels else min(max(r.low, 1.0), r.high) if r.number else None for r in rules}
     schema = body_type.model_json_schema()
     shown = {"schema": schema, "example": {"dataframe_records": [example]}}
     return {"required": True, "content": {JSON: shown, CSV: {"schema": {"type": "string"}}}}
@@ -220,7 +221,8 @@ def bind_port(host: str, port: int) -> socket.socket:
         raise InputError("--host must not be empty; 0.0.0.0 means every interface")
     # with the protocol named, asyncio switches off the delay of 40 ms that small answers would otherwise wait for
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform != "win32":  # where it would let two servers share a port
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
     except (OSError, OverflowError, TypeError, UnicodeError) as error:

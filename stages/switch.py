@@ -31,7 +31,10 @@ RESULTS = ["dvc.lock", "metrics"]  # what git keeps of a run
 
 def run_git(*args: str) -> str:
     """What git prints. Raises InputError with what it says if it fails."""
-    done = subprocess.run(["git", *args], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *args], capture_output=True, encoding="utf-8", check=False)
+    except FileNotFoundError:
+        raise InputError("git is not installed; it keeps the results of each table") from None
     if done.returncode:
         raise InputError(f"git {args[0]}: {done.stderr.strip()}")
     return done.stdout

@@ -5,8 +5,6 @@ Writes  optuna.db (a search goes on where it stopped), one MLflow run with a nes
         winner into the model's section of params.yaml, if it is better than what stands there
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,12 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
 from stages.model.catalogue import MODELS, require_model
-from stages.model.estimators import build_estimator, build_regressor, resolve_section
+from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import draw_folds, fit_folds, predict_folds, score_folds
 from stages.model.metrics import find_cv
 from stages.model.results import load_object, read_apart, read_features, read_fit, read_table, read_targets
+from stages.model.search import Training as Encoded
+from stages.model.search import resolve_section
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import PREPARED, hash_folder
+from stages.shared.files import PREPARED, hash_content, hash_folder
 from stages.shared.params import Fit, Mlflow, read_mapping, read_section, write_params
 from stages.tracking.connection import connect, explain_store_errors
 
@@ -34,7 +34,6 @@ Training = tuple[Any, pd.DataFrame, np.ndarray]
 
 # What is searched, and where: (smallest, largest, on a log scale); a list is a choice.
 SPACES: dict[str, dict[str, Any]] = {
-    "linear": {},
     "ridge": {"alpha": (1.0, 200.0, True)},
     "lasso": {"alpha": (0.0003, 0.03, True)},
     "decision_tree": {
@@ -93,8 +92,8 @@ def score_section(training: Training, name: str, section: dict[str, Any], fit: F
     estimator = build_estimator(
         build_regressor(name, section, fit.seed, fit.threads), MODELS[name], bool(fit.log_target)
     )
-    metric, apart, n_folds = name_metric(target), read_apart(), max(fit.cv_folds, 2)
-    drawn = [fit.model_copy(update={"seed": fit.seed + repeat, "cv_folds": n_folds}) for repeat in range(repeats)]
+    metric, apart = name_metric(target), read_apart()
+    drawn = [fit.model_copy(update={"seed": fit.seed + repeat}) for repeat in range(repeats)]
     scores = [
         score_folds(target, predict_folds(fit_folds(encoder, estimator, rows, target, folds), rows, folds))[metric]
         for folds in (draw_folds(len(rows), settings, apart) for settings in drawn)
@@ -123,8 +122,7 @@ def try_section(
 def name_study(name: str, section: dict[str, Any], fit: Fit, repeats: int) -> str:
     """The model, and a hash of all else that its scores depend on, so that none is taken for another table's."""
     fixed = {key: value for key, value in section.items() if key not in SPACES[name]}
-    inputs = json.dumps([hash_folder(PREPARED), fit.model_dump(), fixed, repeats], sort_keys=True)
-    return f"{name}-{hashlib.md5(inputs.encode(), usedforsecurity=False).hexdigest()}"
+    return f"{name}-{hash_content([hash_folder(PREPARED), fit.model_dump(), fixed, repeats])}"
 
 
 def open_study(name: str, seed: int) -> optuna.Study:
@@ -143,8 +141,11 @@ def tune(name: str, trials: int, repeats: int) -> None:
         raise InputError(f"{title} has nothing to search")
     if min(trials, repeats) < 1:
         raise InputError(f"--trials {trials} --repeats {repeats}: each must be at least 1")
-    fit, training = read_fit(), read_training()
-    section = resolve_section(name, read_mapping(name), read_features("train"), training[2], fit)
+    fit, training, apart = read_fit(), read_training(), read_apart()
+    section = resolve_section(name, read_mapping(name), Encoded(read_features("train"), training[2], apart), fit)
+    fit = fit.model_copy(update={"cv_folds": max(fit.cv_folds, 2)})
+    if apart is not None and apart.name == "time":
+        repeats = 1  # spans of time are no matter of chance
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(name_study(name, section, fit, repeats), fit.seed)
     with threadpool_limits(fit.threads):

@@ -1,6 +1,7 @@
 """ui: MLflow's pages on the project's store, with a link to its runs, the best first; of a server, the link alone."""
 
 import os
+import subprocess
 import sys
 from urllib.parse import quote
 
@@ -30,9 +31,10 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # seven processes for language models
     stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]
     command = ["-m", "mlflow", "ui", "--port", str(port), "--workers", "1", *stores, "--uvicorn-opts", QUIET]
-    os.execve(  # noqa: S606 - words of our own
-        sys.executable, [sys.executable, *command], os.environ | {"PYTHONWARNINGS": "ignore"}
-    )
+    words, environment = [sys.executable, *command], os.environ | {"PYTHONWARNINGS": "ignore"}
+    if sys.platform == "win32":  # whose exec splits words that hold spaces
+        sys.exit(subprocess.call(words, env=environment))
+    os.execve(words[0], words, environment)  # noqa: S606 - words of our own
 
 
 if __name__ == "__main__":

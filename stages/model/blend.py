@@ -33,10 +33,10 @@ class Blend(RegressorMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The target of each row, (n_rows,)."""
-        return mean_of([member.predict(X) for member in self.fitted_], self.weights, self.log_target)
+        return weigh([member.predict(X) for member in self.fitted_], self.weights, self.log_target)
 
 
-def mean_of(predicted: list[np.ndarray], weights: list[float], log_target: bool) -> np.ndarray:
+def weigh(predicted: list[np.ndarray], weights: list[float], log_target: bool) -> np.ndarray:
     """The weighted mean of predictions, each (n_rows,); of their logs, as log(1 + x), if the target was logged."""
     if log_target:
         predicted = [np.log1p(np.maximum(values, 0), dtype=float) for values in predicted]

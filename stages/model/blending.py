@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from stages.model.blend import Blend, choose_weights, mean_of
+from stages.model.blend import Blend, choose_weights, weigh
 from stages.model.catalogue import BLEND, require_model
 from stages.model.estimators import predict_target, round_estimator
 from stages.model.folds import Folds, draw_folds, score_folds
@@ -42,7 +42,7 @@ def validate(
     nested = np.empty(len(target))
     for others, held_out in folds:
         weights = choose_weights(y[others], columns[:, others], within)
-        nested[held_out] = mean_of(list(predicted[:, held_out]), list(weights), log_target)
+        nested[held_out] = weigh(list(predicted[:, held_out]), list(weights), log_target)
     return choose_weights(y, columns, within), nested
 
 

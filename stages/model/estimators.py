@@ -1,7 +1,6 @@
 """Name → estimator, from a section of params.yaml. Knows estimators, nothing of files."""
 
 import math
-import warnings
 from contextlib import suppress
 from importlib import import_module
 from sys import intern
@@ -11,18 +10,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
 
-from stages.model.auto import Size, apply_rules, list_candidates
 from stages.model.catalogue import MODELS, Model, require_model
 from stages.model.hyperparameters import find_faults
 from stages.model.scaling import Independent, LogSkewed, Standardized, take_log, undo_log
 from stages.shared.cli import InputError
-from stages.shared.params import Fit
-
-MOST_SEARCHED = 10_000  # rows that are enough to choose between a few values
 
 
 def build_regressor(name: str, section: dict[str, Any], seed: int, threads: int) -> BaseEstimator:
@@ -42,33 +35,6 @@ def build_regressor(name: str, section: dict[str, Any], seed: int, threads: int)
         raise InputError("; ".join(faults))
     # One object for equal names: pickle writes two of them in another way, and the bytes would depend on chance.
     return regressor(**{intern(key): value for key, value in (settings | section).items()})
-
-
-def resolve_section(name: str, section: dict[str, Any], X: np.ndarray, y: np.ndarray, fit: Fit) -> dict[str, Any]:
-    """A section with a value for each `auto`, from encoded training rows (n_rows, n_features) and their target.
-
-    Raises InputError as `build_regressor`.
-    """
-    z = take_log(y) if fit.log_target else y
-    known, grid = apply_rules(name, section, Size(*X.shape)), list_candidates(name, section, z)
-    if not grid:
-        return known
-    regressor = build_regressor(name, {k: v for k, v in known.items() if k not in grid}, fit.seed, fit.threads)
-    step = -(-len(X) // MOST_SEARCHED)
-    return known | search(build_estimator(regressor, MODELS[name], log_target=False), grid, X[::step], z[::step], fit)
-
-
-def search(pipeline: Pipeline, grid: dict[str, Any], X: np.ndarray, y: np.ndarray, fit: Fit) -> dict[str, Any]:
-    """The values of a grid with the smallest cross-validated RMSE. What comes before the regressor is fitted once:
-    it sees no target.
-    """
-    for _, transformer in pipeline.steps[:-1]:
-        X = transformer.fit_transform(X)
-    folds = KFold(min(5, len(X)), shuffle=True, random_state=fit.seed)
-    found = GridSearchCV(pipeline["regressor"], grid, cv=folds, scoring="neg_root_mean_squared_error", refit=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of the values that are not chosen
-        return found.fit(X, y).best_params_
 
 
 def import_regressor(name: str) -> Any:
@@ -111,10 +77,15 @@ def get_settings(estimator: BaseEstimator) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
 
 
+def list_regressors(estimator: BaseEstimator) -> list[BaseEstimator]:
+    """The regressor inside a fitted estimator, or those inside the members of a blend."""
+    return [find_regressor(member) for member in getattr(estimator, "fitted_", [estimator])]
+
+
 def round_estimator(estimator: BaseEstimator) -> None:
-    """`round_coefficients` of a fitted estimator, or of each member of a blend."""
-    for member in getattr(estimator, "fitted_", [estimator]):
-        round_coefficients(find_regressor(member))
+    """`round_coefficients` of all regressors inside a fitted estimator."""
+    for regressor in list_regressors(estimator):
+        round_coefficients(regressor)
 
 
 def round_coefficients(regressor: BaseEstimator) -> None:
@@ -123,7 +94,7 @@ def round_coefficients(regressor: BaseEstimator) -> None:
     BLAS kernels differ by processor in the digits behind: this makes the bytes of the model the same on all of them.
     What only tells how the solver went is dropped for the same reason.
     """
-    if not hasattr(regressor, "coef_"):
+    if "coef_" not in vars(regressor):  # XGBoost has it as a property, which only its linear booster can answer
         return
     largest = float(np.max(np.abs(regressor.coef_)))
     if not math.isfinite(largest):

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import Pipeline
 
-from stages.model.estimators import find_regressor, predict_target, round_coefficients
+from stages.model.estimators import predict_target, round_estimator
 from stages.model.metrics import score_predictions
 from stages.model.plots import trace_learning
 from stages.model.results import SAMPLE
@@ -51,7 +51,7 @@ def fit_folds(
     for fitted, _ in folds:
         pipeline = Pipeline([("encoder", clone(encoder)), ("estimator", clone(estimator))])
         pipelines.append(pipeline.fit(rows.iloc[fitted], target[fitted]))
-        round_coefficients(find_regressor(pipeline["estimator"]))
+        round_estimator(pipeline["estimator"])
     return pipelines
 
 

@@ -20,8 +20,9 @@ from stages.shared.files import (
     model_file,
     read_json,
     require_file,
-    scores_file,
+    scores_folder,
     write_json,
+    write_text,
     write_whole,
 )
 from stages.shared.params import Fit, read_section
@@ -53,8 +54,8 @@ def load_object(path: str | Path) -> Any:
 
 
 def read_scores_file(name: str, kind: str) -> pd.DataFrame:
-    """One of the tables of `scores_file`. Raises InputError if it is missing or damaged."""
-    path = require_file(scores_file(name, kind))
+    """One of the tables in `scores_folder`. Raises InputError if it is missing or damaged."""
+    path = require_file(scores_folder(name) / f"{kind}.csv")
     try:
         return pd.read_csv(path)
     except DAMAGED as error:
@@ -63,7 +64,7 @@ def read_scores_file(name: str, kind: str) -> pd.DataFrame:
 
 def read_description(name: str) -> dict[str, Any]:
     """The `describe_pipeline` of a model, and its md5. Raises InputError if it is missing or damaged."""
-    return read_json(scores_file(name, "model").with_suffix(".json"))
+    return read_json(scores_folder(name) / "model.json")
 
 
 def read_targets() -> Parts:
@@ -115,13 +116,18 @@ def write_results(name: str, pipeline: "Pipeline", scores: Scores, tables: dict[
     """
     with write_whole(model_file(name)) as part:
         joblib.dump(pipeline, part)
-    with write_whole(scores_file(name, "").parent) as folder:
+    with write_whole(scores_folder(name)) as folder:
         folder.mkdir()
         for kind, table in tables.items():
-            table.to_csv(folder / f"{kind}.csv", index=False, float_format="%.8g")
+            write_csv(table, folder / f"{kind}.csv")
         about = {"model_md5": hash_file(model_file(name)), **describe_pipeline(pipeline)}
-        folder.joinpath("model.json").write_text(json.dumps(about, indent=2) + "\n")
+        write_text(folder / "model.json", json.dumps(about, indent=2) + "\n")
     write_json(metrics_file(name), scores)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """A table of results with eight digits, in the same bytes on every system."""
+    table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
 
 
 def describe_pipeline(pipeline: "Pipeline") -> dict[str, dict[str, str]]:

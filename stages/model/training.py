@@ -15,10 +15,8 @@ from stages.model.catalogue import require_model
 from stages.model.estimators import (
     build_estimator,
     build_regressor,
-    find_regressor,
     predict_target,
-    resolve_section,
-    round_coefficients,
+    round_estimator,
 )
 from stages.model.folds import cross_validate, draw_folds
 from stages.model.metrics import Scores
@@ -38,6 +36,7 @@ from stages.model.results import (
     time_pipeline,
     write_results,
 )
+from stages.model.search import Training, resolve_section
 from stages.shared.aside import start_aside, wait_for
 from stages.shared.files import PREPARED
 from stages.shared.params import read_mapping
@@ -62,7 +61,7 @@ def check_model(name: str) -> None:
 def build_model(name: str, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
     """The unfitted estimator of a model, with what `auto` in its section of params.yaml stands for on these rows."""
     fit, section = read_fit(), read_mapping(name)
-    resolved = resolve_section(name, section, X, y, fit)
+    resolved = resolve_section(name, section, Training(X, y, read_apart()), fit)
     chosen = ", ".join(f"{key} {resolved[key]}" for key in find_auto(name, section))
     if chosen:
         print(f"train@{name}: auto: {chosen}", flush=True)
@@ -95,7 +94,7 @@ def fit_model(name: str) -> Trained:
             sides["train"] = X[:SAMPLE], target["train"][:SAMPLE]
         learning = trace_learning(estimator, sides)
         del X, sides  # large tables need the memory
-        round_coefficients(find_regressor(estimator))
+        round_estimator(estimator)
         predicted = {part: predict_target(estimator, read_features(part)) for part in PARTS}
         scores = score_parts(target, predicted, fit.seed, title)
         pipeline = Pipeline([("encoder", encoder), ("estimator", estimator)])

@@ -9,6 +9,7 @@ from stages.model.estimators import get_settings
 from stages.model.metrics import Scores, find_cv, name_cv, show_amount, show_score
 from stages.model.results import load_object, read_fit, read_scores_file, read_table
 from stages.shared.files import hash_file, model_file
+from stages.shared.git import show_way_back
 from stages.shared.params import Data, read_section
 from stages.table.columns import name_target
 
@@ -51,11 +52,13 @@ TEMPLATE = """# {title}
 
 What serves is `{served}` with md5 `{md5}`, in the commit that brought this hash into `dvc.lock`:
 
-```bash
-git checkout $(git log --all -m --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
-dvc pull {served} || dvc repro
-```
+{way_back}
 """
+SPLITS = {
+    "random": "drawn with seed {seed}",
+    "time": "those that come last in `{column}`",
+    "group": "whole groups of `{column}`, drawn with seed {seed}",
+}
 
 
 def summarize(report: Scores) -> str:
@@ -89,6 +92,7 @@ def write_card(report: Scores, scores: dict[str, Scores]) -> str:
         limits=list_limits(dictionary),
         served=served,
         md5=hash_file(served),
+        way_back=show_way_back(served, hash_file(served)),
     )
 
 
@@ -127,9 +131,11 @@ def compare_with_cv(report: Scores, scores: dict[str, Scores]) -> str:
 def describe_data(dictionary: dict[str, Any]) -> str:
     data, fit = read_section(Data), read_fit()
     train, test = (len(read_table(f"y_{part}")) for part in ("train", "test"))
+    kind, column = ("random", "") if data.split == "random" else next(iter(data.split.items()))
+    split = SPLITS[kind].format(seed=data.seed, column=column)
     return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_file(data.path)}`).
 - Target: {name_target(dictionary)}, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
-- Split: {train} training rows and {test} test rows, drawn with seed {data.seed}. No row is left out of a fit or of a
+- Split: {train} training rows and {test} test rows, {split}. No row is left out of a fit or of a
   score. The test rows chose no feature and no hyperparameter."""
 
 

@@ -1,11 +1,9 @@
 """The table of models that register prints, best first."""
 
 import json
-import subprocess
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from tabulate import tabulate
 
 from stages.model.metrics import (
@@ -19,8 +17,10 @@ from stages.model.metrics import (
     show_amount,
     show_score,
 )
+from stages.model.results import read_targets
 from stages.shared.cli import InputError
-from stages.shared.files import PREPARED, metrics_file, model_file, read_json
+from stages.shared.files import metrics_file, model_file, read_json
+from stages.shared.git import ask_git
 
 HEADER = ("", "model", "RMSE", "MAE", "R²", "95 % interval", "CV", "fit s", "since commit")
 
@@ -44,16 +44,14 @@ def rank_models(scores: dict[str, Scores], metric: str) -> list[str]:
 
 def score_baseline() -> Scores:
     """Test metrics of saying the median of the training rows every time: the zero point of the table."""
-    y_train, y_test = (pd.read_parquet(PREPARED / f"y_{part}.parquet")["target"] for part in ("train", "test"))
-    return score_predictions(y_test.to_numpy(), np.full(len(y_test), y_train.median()), "test")
+    target = read_targets()
+    return score_predictions(target["test"], np.full(len(target["test"]), np.median(target["train"])), "test")
 
 
-def read_committed(name: str) -> Scores | None:
+def read_committed_scores(name: str) -> Scores | None:
     """A model's metrics in the last commit, or None."""
-    shown = subprocess.run(
-        ["git", "show", f"HEAD:./{metrics_file(name).as_posix()}"], capture_output=True, text=True, check=False
-    )
-    return json.loads(shown.stdout) if shown.returncode == 0 else None
+    shown = ask_git("show", f"HEAD:./{metrics_file(name).as_posix()}")
+    return json.loads(shown) if shown else None
 
 
 def describe_change(scores: Scores, committed: Scores | None) -> str:
@@ -76,7 +74,8 @@ def format_leaderboard(
         cv = show_score(metric, s)
         fit = "" if seconds.get(name) is None else f"{seconds[name]:.2f}"
         title = f"{s['model']}{' (weak)' if is_weak(s) else ''}"
-        lines.append((rank, title, *format_errors(s), interval, cv, fit, describe_change(s, read_committed(name))))
+        change = describe_change(s, read_committed_scores(name))
+        lines.append((rank, title, *format_errors(s), interval, cv, fit, change))
     lines.append(("", "(median)", *format_errors(baseline), "", "", "", ""))
     alignment = ["right", "left", *["right"] * (len(HEADER) - 2)]
     header = [title.replace("CV", name_cv(metric)) for title in HEADER]

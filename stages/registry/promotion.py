@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from stages.model.metrics import METRICS, Scores, find_metric, is_weak, score_predictions
 from stages.model.results import load_object, read_table, read_targets
@@ -21,51 +20,58 @@ from stages.tracking.connection import first_line
 from stages.tracking.models import log_champion
 from stages.tracking.provenance import describe_table, describe_way_back
 from stages.tracking.store import find_database
-from stages.tracking.stored import fetch_model, fetch_pipeline, hash_model, load_pipeline
+from stages.tracking.stored import LostModelError, fetch_model, fetch_pipeline, hash_model, load_pipeline
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-# What loading or running a damaged or outdated model was seen to raise.
-UNUSABLE = (*DAMAGED, InputError, MlflowException)
-
 
 def open_logged(uri: str, files_md5: str | None = None) -> "Pipeline | str":
-    """The pipeline of a logged model, or why it can't be used.
+    """The pipeline of a logged model, or why it can't be used: it is gone, damaged, or not what was registered.
 
     files_md5: what its files were when it got its version; others are not what was judged.
+    Raises InputError if the store fails: that says nothing of the model.
     """
     try:
         folder = fetch_model(uri)
-        if files_md5 not in (None, hash_model(folder)):
-            return "its files are not those that were registered"
+    except LostModelError as error:
+        return first_line(error)
+    if files_md5 not in (None, hash_model(folder)):
+        return "its files are not those that were registered"
+    return open_folder(folder)
+
+
+def open_folder(folder: Path) -> "Pipeline | str":
+    """The pipeline in the folder of a logged model, or why it can't be used."""
+    try:
         return load_pipeline(folder)
-    except UNUSABLE as error:
+    except InputError as error:
         return first_line(error)
 
 
 def open_served(version: ModelVersion) -> "Pipeline | str":
-    """The pipeline of the version in Production, or why it can't be used.
+    """The pipeline of the version in Production, or why it can't be used; raises as `open_logged`.
 
     On a server only the files that loading takes are asked for, so that a look every day costs little.
     """
     if find_database():
         return open_logged(registry.address_version(version), version.tags.get(registry.FILES))
-    try:
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
             fetch_pipeline(version.tags["dvc.model_id"], Path(folder))
-            return load_pipeline(Path(folder))
-    except UNUSABLE as error:
-        return first_line(error)
+        except LostModelError as error:
+            return first_line(error)
+        return open_folder(Path(folder))
 
 
 def predict_test(pipeline: "Pipeline | str") -> np.ndarray | str:
     """The predictions for the current test rows, (n_rows,), or why they can't be had."""
     if isinstance(pipeline, str):
         return pipeline
+    rows = read_table("rows_test")
     try:
-        return np.asarray(pipeline.predict(read_table("rows_test")))
-    except UNUSABLE as error:
+        return np.asarray(pipeline.predict(rows))
+    except DAMAGED as error:
         return first_line(error)
 
 
@@ -125,7 +131,7 @@ def find_veto(settings: Register) -> str:
     return ""
 
 
-def find_in_place(report: Scores, settings: Register) -> list[str]:
+def find_in_place(report: Scores) -> list[str]:
     """What there is to say if the champion's bytes serve already, and all is well; nothing if there is more to do.
 
     Changes nothing, so the registry need not be held.
@@ -138,8 +144,7 @@ def find_in_place(report: Scores, settings: Register) -> list[str]:
         return []
     if compare(open_served(production), path):
         return []
-    _, why = decide(production, production, None, report, settings)
-    return [f"Production stays version {production.version}: {why}"]
+    return [f"Production stays version {production.version}: version {production.version} is Production already"]
 
 
 def register_champion(report: Scores, run: Run, settings: Register) -> list[str]:

@@ -2,11 +2,13 @@
 
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from stages.shared.cli import InputError
@@ -15,7 +17,7 @@ from stages.shared.cli import InputError
 def start_aside() -> Executor:
     """One process, for calls one after the other.
 
-    On Linux it begins with all that is imported here, and ends with this process, however that ends.
+    It ends with this process, however that ends. On Linux it begins with all that is imported here.
     """
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     return ProcessPoolExecutor(1, context, initializer=end_with_parent)
@@ -25,6 +27,16 @@ def end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+    else:
+        Thread(target=follow_parent, daemon=True).start()
+
+
+def follow_parent() -> None:
+    """End this process when its parent has ended."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+    os._exit(1)
 
 
 def submit(aside: Executor, function: str, *args: object) -> Future[Any]:

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,6 +19,7 @@ import yaml
 from stages.shared.cli import InputError
 
 PREPARED = Path("data/prepared")
+PLOTS = Path("plots")  # predictions, features and learning of all models (.csv), which `dvc plots` draws
 TARGET = PREPARED / "target.json"  # whether its log is learned, if prepare was to choose
 CHAMPION = Path("metrics/champion.json")
 CARD = Path("metrics/champion.md")
@@ -53,15 +55,9 @@ def metrics_file(name: str) -> Path:
     return Path("metrics", f"{name}.json")
 
 
-def scores_file(name: str, kind: str) -> Path:
-    """A table of what a model predicts and weighs: predictions, out_of_fold, features or learning."""
-    folder = Path("scores", name) if name == "blend" else Path("scores/models", name)
-    return folder / f"{kind}.csv"
-
-
-def plot_file(kind: str) -> Path:
-    """The same for all models in one table, which `dvc plots` draws."""
-    return Path("plots", f"{kind}.csv")
+def scores_folder(name: str) -> Path:
+    """What a model predicts and weighs: predictions, out_of_fold, features and learning (.csv), and model.json."""
+    return Path("scores", name) if name == "blend" else Path("scores/models", name)
 
 
 def require_file(path: str | Path) -> Path:
@@ -81,11 +77,19 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def hash_folder(path: str | Path) -> str:
-    """md5 of a folder as DVC has it: that of the list of its files and their md5s, with `.dir` behind."""
-    files = sorted(file.relative_to(path) for file in Path(path).rglob("*") if file.is_file())
-    listed = [{"md5": hash_file(Path(path, file)), "relpath": file.as_posix()} for file in files]
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+def hash_folder(path: str | Path, but: str = "") -> str:
+    """md5 of a folder as DVC has it: that of the list of its files and their md5s, with `.dir` behind.
+
+    but: the name of files that are left out.
+    """
+    files = [file for file in Path(path).rglob("*") if file.is_file() and file.name != but]
+    listed = [{"md5": hash_file(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    return hash_content(sorted(listed, key=itemgetter("relpath"))) + ".dir"
+
+
+def hash_content(content: Any) -> str:
+    """md5 of data as JSON."""
+    return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
 @contextmanager
@@ -104,6 +108,8 @@ def write_whole(path: str | Path, *, optional: bool = False) -> Iterator[Path]:
         if part.exists() or not optional:
             part.replace(path)
     finally:
+        if old.exists() and not path.exists():  # ended between the two
+            old.rename(path)
         for rest in (part, old):
             if rest.is_dir():
                 shutil.rmtree(rest)
@@ -113,7 +119,12 @@ def write_whole(path: str | Path, *, optional: bool = False) -> Iterator[Path]:
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     with write_whole(path) as part:
-        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_text(part, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same bytes on every system."""
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

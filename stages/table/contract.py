@@ -30,9 +30,8 @@ def read_table(
 ) -> pd.DataFrame:
     """The table with its dictionary's types, indexed by id, in the order of the dictionary, which lists all columns.
 
-    Columns that nothing is learned from, but for those named `beside`, and rows without a target are left out. Raises
-    InputError that lists every
-    fault with column, rule and example row ids.
+    Columns that nothing is learned from, but for those named `beside`, and rows without a target are left out.
+    Raises InputError that lists every fault with column, rule and example row ids.
     """
     numbers = {name: holds_numbers(name, dictionary) for name in choose_columns(dictionary, beside)}
     tally, lines = Tally(), list[str]()

@@ -35,7 +35,7 @@ def check_encoding(name: str) -> str:
 
 
 class Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class Column(Entry):

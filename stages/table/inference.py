@@ -16,7 +16,7 @@ from stages.shared.cli import InputError
 from stages.table.checks import drop_words, make_rules, parse_numbers
 from stages.table.columns import to_days
 from stages.table.dictionary import Column
-from stages.table.reading import find_dialect, join_some, read_batches, read_names
+from stages.table.reading import check_names, find_dialect, read_batches, read_names
 
 ODD = 0.05  # largest share of words that are no number in a column that is one of numbers all the same
 DIFFERENT = 0.9  # smallest share of different values in a column of text
@@ -57,9 +57,7 @@ def complete_dictionary(path: str, dictionary: dict[str, Any]) -> dict[str, Any]
     """
     found, columns = read_names(path, find_dialect(dictionary)), dictionary["columns"]
     needed = [*columns, *(dictionary[key] for key in ("target", "id") if key in dictionary)]
-    missing = [name for name in dict.fromkeys(needed) if name not in found]
-    if missing:
-        raise InputError(f"{path}: missing columns: {join_some(missing)}; found: {join_some(found)}")
+    check_names(found, dict.fromkeys(needed), path)
     unlisted = study_columns(path, dictionary, [name for name in found if name not in columns])
     for name, facts in unlisted.items():
         if facts.said:

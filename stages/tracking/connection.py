@@ -5,7 +5,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -50,7 +50,7 @@ def connect(experiment: str | None = None, about: str = RESULTS) -> str:
     check_uri()
     uri, database = find_uri(), find_database()
     mlflow.set_tracking_uri(f"{uri}?timeout=60" if database and "?" not in uri else uri)
-    with explain_store_errors(), lock_store():  # several processes must not create the tables at once
+    with explain_store_errors(), lock_store() if database else nullcontext():  # one process makes the tables
         if database:
             check_database(database)
         return within_limit(lambda: find_experiment(experiment, about))

@@ -123,10 +123,9 @@ def save_pipeline(pipeline: "Pipeline", target: Path, model: "Model") -> None:
 
 def find_boosters(estimator: Any) -> list[str]:
     """The packages beside scikit-learn that a fitted estimator, or a member of a blend, comes from."""
-    from stages.model.estimators import find_regressor
+    from stages.model.estimators import list_regressors
 
-    members = getattr(estimator, "fitted_", [estimator])
-    modules = {type(find_regressor(member)).__module__.partition(".")[0] for member in members}
+    modules = {type(regressor).__module__.partition(".")[0] for regressor in list_regressors(estimator)}
     return [package for module in sorted(modules) for package in BOOSTERS.get(module, [])]
 
 

@@ -1,18 +1,25 @@
 """Where a result comes from: the links from MLflow to DVC and git."""
 
 import getpass
-import hashlib
-import json
 import os
-import platform
-import subprocess
 from contextlib import suppress
 from typing import Any
 
 import yaml
 
-from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file, read_yaml, stage_of
+from stages.shared.files import (
+    PREPARED,
+    hash_content,
+    hash_file,
+    hash_folder,
+    metrics_file,
+    model_file,
+    read_yaml,
+    stage_of,
+)
+from stages.shared.git import ask_git, show_way_back
 from stages.shared.params import PARAMS, Data, read_section
+from stages.shared.processes import name_process
 
 
 def describe_origin(name: str) -> dict[str, str]:
@@ -21,7 +28,7 @@ def describe_origin(name: str) -> dict[str, str]:
     return {
         "dvc.stage": stage_of(name),
         **({"dvc.exp_name": experiment} if experiment else {}),
-        "dvc.process": f"{platform.node()}:{os.getpid()}",
+        "dvc.process": name_process(),
         "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or find_user(),
         "mlflow.source.name": f"python -m stages.{stage_of(name).replace('@', ' ')}",
         "mlflow.source.type": "LOCAL",
@@ -50,13 +57,13 @@ def describe_provenance(name: str) -> dict[str, Any]:
 
 def hash_data(inputs: dict[str, str]) -> str:
     """One md5 for all data that a result was made from: that of the list of their md5s."""
-    return hashlib.md5(json.dumps(inputs, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+    return hash_content(inputs)
 
 
 def describe_result(name: str, scores: dict[str, Any]) -> str:
     """What a run's page says first: its scores, the experiment and what it changed, and the way back to the files."""
     commit = find_baseline()
-    committed = read_committed(commit)
+    committed = read_committed_params(commit)
     changes = [
         f"`{key}` {committed.get(key)} → {value}"
         for key, value in flatten(read_yaml(PARAMS)).items()
@@ -74,18 +81,13 @@ def describe_result(name: str, scores: dict[str, Any]) -> str:
 
 
 def describe_way_back(name: str) -> str:
-    """The lines that bring a model file back, once a commit or an experiment holds it, as Markdown."""
+    """How a model file comes back, as Markdown."""
     path, md5 = model_file(name).as_posix(), hash_file(model_file(name))
-    return f"""Its file, `{path}`, comes back from the commit or experiment that brought it:
-
-```bash
-commit=$(git log --all -m --reverse --format=%h -S{md5} -- dvc.lock | head -n 1)
-git checkout ${{commit:?none holds it yet}} -- dvc.lock dvc.yaml params.yaml
-dvc checkout {path} || dvc pull {path}
-```"""
+    said = f"Its file, `{path}`, comes back from the commit or experiment that brought it:"
+    return f"{said}\n\n{show_way_back(path, md5)}"
 
 
-def read_committed(commit: str) -> dict[str, Any]:
+def read_committed_params(commit: str) -> dict[str, Any]:
     """The settings of a commit, flat; none if it has no settings file that can be read."""
     with suppress(yaml.YAMLError, AttributeError):
         return flatten(yaml.safe_load(ask_git("show", f"{commit}:./{PARAMS}") or "{}"))
@@ -122,11 +124,3 @@ def describe_table() -> str:
 def hash_outputs(name: str) -> dict[str, str]:
     """The two md5s that name a result in both worlds."""
     return {"dvc.model_md5": hash_file(model_file(name)), "dvc.metrics_md5": hash_file(metrics_file(name))}
-
-
-def ask_git(*args: str) -> str:
-    """What git prints, or nothing where there is no git or no repository."""
-    try:
-        return subprocess.run(["git", *args], capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        return ""

@@ -4,7 +4,6 @@ A run is written from the files that DVC owns, so it can be written again at any
 """
 
 import json
-import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from stages.model.results import read_description, read_fit, read_scores_file
 from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, read_section
+from stages.shared.processes import has_ended
 from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
 from stages.tracking.models import LEARNING
 from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
@@ -156,12 +156,9 @@ def has_run(run_id: str) -> bool:
 
 def close_abandoned_runs(experiment_id: str) -> list[str]:
     """End as KILLED the runs whose process on this machine was killed; their names."""
-    import psutil
-
     abandoned = []
     for run in mlflow.search_runs([experiment_id], "attributes.status = 'RUNNING'", output_format="list"):
-        node, _, process = run.data.tags.get("dvc.process", "").rpartition(":")
-        if node == platform.node() and not psutil.pid_exists(int(process)):
+        if has_ended(run.data.tags.get("dvc.process", "")):
             mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
             abandoned.append(run.info.run_name)
     return abandoned

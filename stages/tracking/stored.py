@@ -1,9 +1,11 @@
 """The models that MLflow keeps: whether their files are there, brought here, and loaded without running their code."""
 
-import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 from mlflow.entities import Run
@@ -75,34 +77,52 @@ def find_local_folder(model_id: str) -> Path | None:
         place = mlflow.get_logged_model(model_id).artifact_location
     except MlflowException:
         return None
-    return Path(place.removeprefix("file://")) if place.startswith("file://") else None
+    return Path(url2pathname(urlsplit(place).path)) if place.startswith("file://") else None
+
+
+class LostModelError(InputError):
+    """The store answers, and does not have the model, or its files."""
+
+
+@contextmanager
+def explain_fetching(uri: str) -> Iterator[None]:
+    """What keeps a model from being brought here, as a LostModelError, or an InputError if the store fails."""
+
+    def refuse(error: Exception) -> NoReturn:
+        lost = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or isinstance(error, FileNotFoundError)
+        kind = LostModelError if lost else InputError
+        raise kind(f"{uri}: no such model in {show_uri()}: {first_line(error)[:200]}") from None
+
+    with handle_store_errors(refuse, *DAMAGED):  # a wrong address ends in many ways
+        yield
 
 
 def fetch_model(uri: str, target: Path | None = None) -> Path:
     """The folder of a logged model, or a file of it, brought here if need be, or into a target.
 
-    Raises InputError if there is none.
+    Raises LostModelError if there is none, InputError if the store fails.
     """
-
-    def refuse(error: Exception) -> NoReturn:
-        raise InputError(f"{uri}: no such model in {show_uri()}: {first_line(error)[:200]}") from None
-
-    with handle_store_errors(refuse, *DAMAGED):  # a wrong address ends in many ways
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(target) if target else None))
+    with explain_fetching(uri):
+        path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(target) if target else None))
+    if path.is_dir() and not any(path.iterdir()):  # as a server hands over what is not there
+        raise LostModelError(f"{uri}: its files are gone from {show_uri()}")
+    return path
 
 
 def fetch_pipeline(model_id: str, target: Path) -> None:
-    """The files of a logged model that `load_pipeline` reads. Raises InputError if they are not there."""
-    place = mlflow.get_logged_model(model_id).artifact_location
-    for name in ("MLmodel", "model.skops"):
+    """The files of a logged model that `load_pipeline` reads. Raises as `fetch_model`."""
+    uri, names = f"models:/{model_id}", {"MLmodel", "model.skops"}
+    with explain_fetching(uri):
+        place = mlflow.get_logged_model(model_id).artifact_location
+        if not names <= {file.path for file in mlflow.MlflowClient().list_logged_model_artifacts(model_id)}:
+            raise LostModelError(f"{uri}: its files are gone from {show_uri()}")
+    for name in names:
         fetch_model(f"{place}/{name}", target)
 
 
 def hash_model(folder: Path) -> str:
     """One md5 of all files of a logged model, but for the note that MLflow adds on the way."""
-    with tempfile.TemporaryDirectory() as copy:
-        shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(NOTE))
-        return hash_folder(copy).removesuffix(".dir")
+    return hash_folder(folder, but=NOTE).removesuffix(".dir")
 
 
 def load_pipeline(folder: Path, *, trust: bool = False) -> "Pipeline":

@@ -1,10 +1,11 @@
 """What `auto` stands for: by the size of the table, or by cross-validation on it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages.model.auto import AUTO, SEARCHED, SIZED, Size, apply_rules, leave_out_auto, list_candidates, list_rules
-from stages.model.estimators import resolve_section
+from stages.model.search import Training, choose_folds, resolve_section
 from stages.shared.params import Fit
 
 
@@ -49,7 +50,7 @@ def test_committed_params_leave_every_rule_to_the_table(params, name):
 def test_numbers_and_the_words_of_a_library_stay(fit):
     X, y = make_table(50, 0.1)
     section = {"alpha": 7.0, "solver": AUTO}
-    assert resolve_section("ridge", section, X, y, fit) == section
+    assert resolve_section("ridge", section, Training(X, y), fit) == section
     assert leave_out_auto("ridge", {"alpha": AUTO, "solver": AUTO}) == {"solver": AUTO}
 
 
@@ -57,7 +58,9 @@ def test_numbers_and_the_words_of_a_library_stay(fit):
     ("name", "key"), [("ridge", "alpha"), ("lasso", "alpha"), ("decision_tree", "min_samples_leaf")]
 )
 def test_noise_makes_the_search_choose_more_shrinkage(fit, name, key):
-    quiet, noisy = (resolve_section(name, {key: AUTO}, *make_table(200, noise), fit)[key] for noise in (0.01, 3.0))
+    quiet, noisy = (
+        resolve_section(name, {key: AUTO}, Training(*make_table(200, noise)), fit)[key] for noise in (0.01, 3.0)
+    )
     assert quiet < noisy
 
 
@@ -71,5 +74,14 @@ def test_what_is_tried_for_lasso_follows_the_spread_of_the_target():
 @pytest.mark.parametrize("name", SEARCHED)
 @pytest.mark.parametrize("n_rows", [2, 3, 9])
 def test_a_table_of_few_rows_is_searched_too(params, fit, name, n_rows):
-    resolved = resolve_section(name, params[name], *make_table(n_rows, 0.1), fit)
+    resolved = resolve_section(name, params[name], Training(*make_table(n_rows, 0.1)), fit)
     assert AUTO not in resolved.values()
+
+
+def test_values_are_searched_with_whole_groups_held_out(fit):
+    groups = pd.Series(np.arange(60) % 3, name="group")
+    folds = choose_folds(60, fit, groups)
+    assert len(folds) == 3
+    for fitted, held_out in folds:
+        assert not set(groups.iloc[fitted]) & set(groups.iloc[held_out])
+    assert len(choose_folds(60, fit, groups * 0)) == 5

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 
-from stages.model.blend import Blend, choose_weights, mean_of
+from stages.model.blend import Blend, choose_weights, weigh
 from stages.model.blending import validate
 from stages.model.folds import draw_folds
 from stages.model.metrics import rmse
@@ -52,10 +52,10 @@ def test_no_row_chooses_the_weights_that_it_is_scored_with(guesses):
     assert weights.sum() == pytest.approx(1)
 
 
-def test_mean_of_logs_is_the_geometric_mean():
+def test_weighing_logs_is_the_geometric_mean():
     one, two = np.array([9.0]), np.array([99.0])
-    assert mean_of([one, two], [0.5, 0.5], log_target=True) == pytest.approx(np.sqrt(10 * 100) - 1)
-    assert mean_of([one, two], [0.5, 0.5], log_target=False) == pytest.approx(54)
+    assert weigh([one, two], [0.5, 0.5], log_target=True) == pytest.approx(np.sqrt(10 * 100) - 1)
+    assert weigh([one, two], [0.5, 0.5], log_target=False) == pytest.approx(54)
 
 
 def test_a_blend_predicts_the_weighted_mean_of_its_members():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from stages.model.catalogue import MODELS
-from stages.model.estimators import build_estimator, build_regressor, resolve_section
+from stages.model.estimators import build_estimator, build_regressor
+from stages.model.search import Training, resolve_section
 from stages.shared.cli import InputError
 from stages.shared.params import Fit
 
@@ -19,7 +20,7 @@ def build(name, **section):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_section_of_params_builds_a_model_that_learns_five_rows(name, params):
     X, y = np.arange(40.0).reshape(20, 2), np.linspace(50_000, 200_000, 20)
-    section = resolve_section(name, params[name], X, y, Fit(**params["fit"]))
+    section = resolve_section(name, params[name], Training(X, y), Fit(**params["fit"]))
     estimator = build_estimator(build(name, **section), MODELS[name], log_target=True)
     predicted = estimator.fit(X, y).predict(X)
     assert np.isfinite(predicted).all()
