@@ -51,3 +51,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(finished_project):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_there_is_no_git_every_result_is_new(finished_project, tmp_path):
+    environment = finished_project.env | {"PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "stages.leaderboard"]
+    done = subprocess.run(
+        command, cwd=finished_project.root, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("new") == len(TITLES)

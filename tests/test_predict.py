@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline
 
 from stages.predict import find_paths, predict_file
 from stages.registry.loading import open_model
@@ -101,6 +103,13 @@ def test_unknown_level_is_marked_and_marks_of_an_earlier_run_are_named_not_remov
     assert not (tmp_path / "others.marks.csv").exists()
     assert "is of an earlier run" in predict(raw.head(3))
     assert (tmp_path / "prices.marks.csv").exists()
+
+
+def test_a_name_with_a_comma_is_quoted(predict, ridge, raw, tmp_path):
+    encoder = copy(ridge["encoder"])
+    encoder.dictionary = {**encoder.dictionary, "target": 'price, "net"'}
+    predict(raw.head(3), Pipeline([("encoder", encoder), ("estimator", ridge["estimator"])]))
+    assert list(pd.read_csv(tmp_path / "prices.csv").columns) == ["Id", 'price, "net"']
 
 
 def test_parquet_in_and_out_gives_the_same_prices(predict, tmp_path, expected):

@@ -2,12 +2,14 @@
 
 import pandas as pd
 import pytest
+import yaml
 
-from stages.prepare import has_long_tail, make_tables
+from stages.prepare import has_long_tail, main, make_tables
 from stages.shared.cli import InputError
 from stages.shared.params import Data
 from stages.table.encoder import Encoder
 from stages.table.splitting import split_rows
+from tests.conftest import ROOT
 
 DATA = Data(path="", dictionary="", target=None, test_size=0.2, seed=42)
 
@@ -68,3 +70,19 @@ def test_too_few_rows_to_split_is_refused(n_rows):
 )
 def test_log_is_chosen_for_a_positive_target_with_a_long_tail(target, chosen):
     assert has_long_tail(pd.Series(target, dtype=float)) is chosen
+
+
+@pytest.mark.parametrize("kind", ["text", "category"])
+def test_nothing_is_learned_from_a_column_that_only_tells_groups_apart(tmp_path, monkeypatch, kind):
+    rows = pd.DataFrame({"who": [f"p{row % 8}" for row in range(40)], "n": range(40), "y": range(1, 41)})
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "table.yaml").write_text(f"target: y\ncolumns:\n  who: {{type: {kind}, feature: false}}\n")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["data"] |= {"path": "table.csv", "dictionary": "table.yaml", "split": {"group": "who"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["prepare"])
+    main()
+    assert list(pd.read_parquet("data/prepared/X_train.parquet").columns) == ["n"]
+    assert list(pd.read_parquet("data/prepared/rows_train.parquet").columns) == ["n"]
+    assert list(pd.read_parquet("data/prepared/y_train.parquet").columns) == ["target", "group"]

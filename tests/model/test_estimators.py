@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.model.catalogue import MODELS
-from stages.model.estimators import build_estimator, build_regressor
+from stages.model.estimators import build_estimator, build_regressor, round_estimator
 from stages.model.search import Training, resolve_section
 from stages.shared.cli import InputError
 from stages.shared.params import Fit
@@ -25,6 +25,13 @@ def test_every_section_of_params_builds_a_model_that_learns_five_rows(name, para
     predicted = estimator.fit(X, y).predict(X)
     assert np.isfinite(predicted).all()
     assert (predicted > 0).all()
+
+
+def test_a_linear_booster_learns_too():
+    X, y = np.arange(40.0).reshape(20, 2), np.linspace(50_000, 200_000, 20)
+    estimator = build_estimator(build("xgboost", booster="gblinear"), MODELS["xgboost"], log_target=True).fit(X, y)
+    round_estimator(estimator)
+    assert np.isfinite(estimator.predict(X)).all()
 
 
 @pytest.mark.parametrize("name", MODELS)
