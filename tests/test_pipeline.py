@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import ROOT, copy_project
+from tests.conftest import ROOT, copy_finished
 
 pytestmark = pytest.mark.slow
 
@@ -218,14 +218,9 @@ def test_unknown_model_lists_the_known(small_finished):
 
 
 @pytest.fixture(scope="module")
-def small_finished(tmp_path_factory):
+def small_finished(origin, tmp_path_factory):
     """Two quick models, trained and committed."""
-    project = copy_project(tmp_path_factory.mktemp("small") / "project")
-    project.keep_models("ridge", "decision_tree")
-    project.set_params(fit={"cv_folds": 0}, decision_tree={"criterion": "squared_error"})
-    project.run("dvc", "repro")
-    project.commit("two models")
-    return project
+    return copy_finished(origin, tmp_path_factory.mktemp("small") / "project")
 
 
 def take_state(project):
