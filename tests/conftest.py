@@ -224,7 +224,7 @@ def origin(tmp_path_factory):
     project.commit("remote")
     project.run("dvc", "repro")
     project.commit("run")
-    project.run("dvc", "push", "--run-cache")
+    project.run("dvc", "push")
     return project
 
 
@@ -262,7 +262,7 @@ def registered(origin, tmp_path):
 def clone(origin, tmp_path):
     """A clone after `dvc pull`: DVC's files, and an empty MLflow."""
     project = clone_project(origin, tmp_path / "clone")
-    project.run("dvc", "pull", "--run-cache")
+    project.run("dvc", "pull")
     return project
 
 

@@ -1,4 +1,4 @@
-"""MLflow mirrors DVC: provenance, rebuilding from a clone, experiments, queues, the run cache, parallel runs."""
+"""MLflow mirrors DVC: provenance, rebuilding from a clone, experiments, queues, earlier results, parallel runs."""
 
 import shutil
 import sys

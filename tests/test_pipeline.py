@@ -136,10 +136,8 @@ def test_another_table_needs_only_a_dictionary_of_one_line(project):
     table.loc[3, "size"] = None
     table.to_csv(project.root / "data/raw/toys.csv", index=False)
     (project.root / "data/toys.yaml").write_text("target: cost\n")
-    project.keep_models("ridge", "decision_tree", "lightgbm")
-    project.commit()
-    done = project.run("dvc", "exp", "run", "-S", "data.path=data/raw/toys.csv", "-S", "data.dictionary=data/toys.yaml")
-    assert "Ridge Regression" in done.stdout
+    project.set_params(data={"path": "data/raw/toys.csv", "dictionary": "data/toys.yaml"}, fit={"cv_folds": 0})
+    assert "Ridge Regression" in project.run_stages("ridge", "decision_tree", "lightgbm")
     assert read_metrics(project, "ridge")["test_r2"] > 0.8
 
 

@@ -56,21 +56,26 @@ def test_version_that_was_rolled_back_waits_for_a_hand():
 
 @pytest.fixture(scope="module")
 def weak(origin, tmp_path_factory):
-    """A project whose first version, of a ridge that shrinks too much, serves; DVC has the results of a better one."""
+    """A project whose first version is of a ridge that shrinks too much; the commit before has a better result."""
     project = clone_project(origin, tmp_path_factory.mktemp("weak") / "project")
     project.run("dvc", "pull")
-    project.set_params(ridge={"alpha": 20.0})
-    project.run("dvc", "repro", "champion")
     project.set_params(ridge={"alpha": 2000.0})
     project.run("dvc", "repro")
+    project.commit("weak")
     return project
+
+
+def go_back(project):
+    """Bring back the results of the commit before, which MLflow does not know yet."""
+    project.run("git", "checkout", "--quiet", "HEAD~1", "--", ".")
+    project.run("dvc", "checkout", "--quiet")
 
 
 @pytest.fixture(scope="module")
 def overtaken(weak, tmp_path_factory):
-    """The same once a better ridge has taken its place: version 2."""
+    """The same once the better result has taken its place: version 2."""
     project = copy_finished(weak, tmp_path_factory.mktemp("overtaken") / "project")
-    project.set_params(ridge={"alpha": 20.0})
+    go_back(project)
     project.run("dvc", "repro")
     return project
 
@@ -139,7 +144,8 @@ def test_challenger_is_the_best_proposal_that_would_pass_and_none_once_it_serves
         2: {"challenger"},
     }
     assert sorted(found) == [1, 2, 3]
-    project.set_params(ridge={"alpha": 20.0}, register={"promote": "ci"})
+    project.run("dvc", "exp", "apply", "good")
+    project.set_params(register={"promote": "ci"})
     assert "register.promote = ci proposes version 2, which would pass" in project.run("dvc", "repro").stdout
     assert production_of(project) == 1
     project.env["CI"] = "true"
@@ -166,7 +172,8 @@ def test_what_a_kill_left_between_two_requests_is_settled(overtaken, tmp_path):
 @pytest.mark.slow
 def test_candidate_waits_until_it_may_then_replaces_production_with_both_figures(weak, tmp_path):
     project = copy_finished(weak, tmp_path / "project")
-    project.set_params(ridge={"alpha": 20.0}, register={"promote": "never"})
+    go_back(project)
+    project.set_params(register={"promote": "never"})
     assert "register.promote = never" in project.run("dvc", "repro").stdout
     assert production_of(project) == 1
     project.set_params(register={"promote": "better"})
