@@ -48,14 +48,13 @@ SCHEMAS = {"data": Data, "fit": Fit, "blend": Blend, "mlflow": Mlflow, "register
 
 
 def snapshot(folder, but=()):
-    """Every file, folder, pipe and link below a folder, and when a file was last written; locks may come."""
+    """Every file, folder, pipe and link below a folder, and what it holds; locks may come."""
     found = {}
     for path in sorted(Path(folder).rglob("*")):
-        seen = path.lstat()
+        mode = path.lstat().st_mode
         if path.name.endswith(".lock") or path.name in but:
             continue
-        written = (seen.st_ino, seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else seen.st_mode
-        found[str(path)] = os.readlink(path) if stat.S_ISLNK(seen.st_mode) else written
+        found[str(path)] = os.readlink(path) if stat.S_ISLNK(mode) else hash_file(path) if stat.S_ISREG(mode) else mode
     return found
 
 
