@@ -110,24 +110,30 @@ def check() -> None:
     assert list_promotions()[-1][1] == serving[0], (list_promotions()[-3:], serving)
 
 
-def make_clones(folder: Path, store: str, environment: dict[str, str]) -> list[Clone]:
-    first = make_small(folder / "clone0")
-    first.set_params(register={"promote": "always"})
-    first.run("dvc", "repro")
-    shutil.copy(first.root / model_file("champion"), first.root / "champion.joblib")
-    for number in range(1, CLONES):
-        shutil.copytree(first.root, folder / f"clone{number}", ignore=shutil.ignore_patterns("mlflow.db*", "mlruns"))
+def make_finished(folder: Path) -> Project:
+    """A small project that has run."""
+    project = make_small(folder / "finished")
+    project.run("dvc", "repro")
+    return project
+
+
+def make_clones(finished: Project, folder: Path, store: str, environment: dict[str, str]) -> list[Clone]:
+    for number in range(CLONES):
+        root = folder / f"clone{number}"
+        shutil.copytree(finished.root, root, ignore=shutil.ignore_patterns("mlflow.db*", "mlruns"))
+        shutil.copy(root / model_file("champion"), root / "champion.joblib")
+        Project(root).set_params(register={"promote": "always"})
     projects = [Project(folder / f"clone{number}", store) for number in range(CLONES)]
     for project in projects:
         project.env |= environment
     return [Clone(project) for project in projects]
 
 
-def race(store: str, rounds: int, seed: int = 0, environment: dict[str, str] | None = None) -> int:
+def race(store: str, rounds: int, finished: Project, environment: dict[str, str] | None = None) -> int:
     """The number of promotions in as many rounds. Raises AssertionError at the first violation."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(0)  # noqa: S311
     with tempfile.TemporaryDirectory() as folder:
-        clones = make_clones(Path(folder), store, environment or {})
+        clones = make_clones(finished, Path(folder), store, environment or {})
         mlflow.set_tracking_uri(store)
         try:
             unknown = time.time_ns()
@@ -173,8 +179,8 @@ def main() -> None:
         work()
         return
     login = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_TRACKING_")}
-    with suppress(KeyboardInterrupt):
-        promotions = race(arguments.store, arguments.rounds, environment=login)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder:
+        promotions = race(arguments.store, arguments.rounds, make_finished(Path(folder)), login)
         print(f"race: {arguments.rounds} rounds of {CLONES} processes, {promotions} promotions, no violation")
 
 

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -20,28 +22,49 @@ from tests.server import PATIENCE, Server
 ROOT = Path(__file__).parent.parent
 
 # Files of tests that share a project which takes long to make, so that one worker runs them.
-SHARING = {
-    "test_pipeline": "whole",
-    "test_browser": "whole",
-    "test_requests": "whole",
-    "test_predict": "finished",
-    "test_serving": "finished",
-    "test_trust": "finished",
-    "test_cost": "finished",
-    "test_leaderboard": "finished",
-}
+SHARING = {"test_pipeline": "whole", "test_browser": "whole", "test_requests": "whole"}
+
+# Those that take minutes come first, so that none of them runs alone at the end.
+LONG = [
+    "test_docs",
+    "test_promotion",
+    "test_bad_input",
+    "test_team",
+    "whole",
+    "test_crashes",
+    "test_mirror",
+    "test_own_table",
+]
+
+
+def find_unit(nodeid: str) -> str:
+    """What one worker runs as a whole: the tests of a file, or of all files that share a project."""
+    stem = Path(nodeid.partition("::")[0]).stem
+    return SHARING.get(stem, stem)
 
 
 class ByProject(LoadScopeScheduling):
     """Gives each worker whole files of tests, and all files that share a project to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        stem = Path(nodeid.partition("::")[0]).stem
-        return SHARING.get(stem, stem)
+        return find_unit(nodeid)
 
 
 def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False  # by the number of tests, which says little of their time
     return ByProject(config, log)  # xdist's own marks for groups do nothing under pytest 9.2 (pytest-xdist #1386)
+
+
+def pytest_collection_modifyitems(items):
+    """The long units first, then other slow files, then what takes seconds."""
+    slow = {find_unit(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    ranks = {unit: rank for rank, unit in enumerate(LONG)}
+
+    def rank(item):
+        unit = find_unit(item.nodeid)
+        return ranks.get(unit, len(LONG) + (unit not in slow))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +82,24 @@ def houses(dictionary):
 @pytest.fixture(scope="session")
 def params():
     return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+# All stages in one process, without DVC and without a start of Python for each.
+STAGES = """
+import sys
+from stages import champion, prepare, register
+from stages.model import blending, training
+
+names, sys.argv = sys.argv[1:], ["stages"]
+prepare.main()
+for name in names:
+    training.train_model(name)
+blending.train_blend(*blending.choose_members(names))
+sys.argv = ["stages", "--models", *names]
+champion.main()
+sys.argv = ["stages"]
+register.main()
+"""
 
 
 class Project:
@@ -82,6 +123,10 @@ class Project:
 
     def stage(self, module: str, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", f"stages.{module}", *args, check=check)
+
+    def run_stages(self, *models: str) -> str:
+        """What `dvc repro` would bring about, in the time that the models take; returns what was printed."""
+        return self.run(sys.executable, "-c", STAGES, *models).stdout
 
     def set_params(self, **changes: dict) -> None:
         """Change sections of params.yaml: set_params(data={"seed": 1})."""
@@ -162,16 +207,6 @@ def whole_project(tmp_path_factory):
     return project
 
 
-@pytest.fixture(scope="session")
-def finished_project(tmp_path_factory):
-    """A project with two quick models, run once for all tests that only use its Production model."""
-    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    project.keep_models("ridge", "decision_tree")
-    project.set_params(fit={"cv_folds": 0})
-    project.run("dvc", "repro")
-    return project
-
-
 def make_small(root, store=None):
     project = copy_project(root, store)
     project.keep_models("ridge", "decision_tree")
@@ -189,15 +224,45 @@ def origin(tmp_path_factory):
     project.commit("remote")
     project.run("dvc", "repro")
     project.commit("run")
-    project.run("dvc", "push", "--run-cache")
+    project.run("dvc", "push")
     return project
+
+
+# The columns in which MLflow's database holds absolute paths.
+MOVES = (
+    "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
+    "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)",
+    "UPDATE logged_models SET artifact_location = replace(artifact_location, ?, ?)",
+    "UPDATE model_versions SET storage_location = replace(storage_location, ?, ?)",
+)
+
+
+def copy_finished(finished: Project, target: Path) -> Project:
+    """A project that has run, with its git, its DVC cache and its MLflow, in another folder: no stage runs for it."""
+    shutil.copytree(finished.root, target, symlinks=True)
+    with closing(sqlite3.connect(target / "mlflow.db")) as database, database:
+        for move in MOVES:
+            database.execute(move, (str(finished.root), str(target)))
+    return Project(target)
+
+
+@pytest.fixture(scope="session")
+def finished_project(origin, tmp_path_factory):
+    """A project that has run, for all tests that only use its Production model."""
+    return copy_finished(origin, tmp_path_factory.mktemp("finished") / "project")
+
+
+@pytest.fixture
+def registered(origin, tmp_path):
+    """A project of one's own that has run: three runs, and version 1 in Production."""
+    return copy_finished(origin, tmp_path / "project")
 
 
 @pytest.fixture
 def clone(origin, tmp_path):
     """A clone after `dvc pull`: DVC's files, and an empty MLflow."""
     project = clone_project(origin, tmp_path / "clone")
-    project.run("dvc", "pull", "--run-cache")
+    project.run("dvc", "pull")
     return project
 
 

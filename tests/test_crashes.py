@@ -12,36 +12,38 @@ import threading
 import pytest
 
 from tests.conftest import clone_project, find_runs, find_versions, production_of
-from tests.server import PATIENCE, Drip, wait_until
+from tests.server import PATIENCE, Drip, Server, wait_until
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        "stages.prepare",
-        "train@ridge: Ridge Regression on",
-        "stages.register",
-    ],
-)
-def test_kill_at_any_moment_is_mended_by_the_next_repro(origin, tmp_path, moment):
-    project = clone_project(origin, tmp_path / "clone")
-    process = subprocess.Popen(
-        ["dvc", "repro"], cwd=project.root, env=project.env, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        for line in process.stdout:
-            if moment in line:
-                break
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    project.run("dvc", "repro")
+def check_mended(project, origin):
+    """Raises AssertionError unless everything is as if nothing had happened."""
     assert {run.info.run_name for run in find_runs(project)} == {"Ridge Regression", "Decision Tree", "Blend"}
     assert find_runs(project, "RUNNING") == []
     assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()
     assert production_of(project) == 1
+
+
+def kill_repro(project, moment):
+    """Start `dvc repro`, and kill it and all its processes once it prints a line."""
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=project.root, env=project.env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert any(moment in line for line in process.stdout), moment
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_kills_at_any_moment_are_mended_by_the_next_repro(origin, tmp_path):
+    """Each repro goes on where the one before was killed."""
+    project = clone_project(origin, tmp_path / "clone")
+    for moment in ("stages.prepare", "train@ridge: Ridge Regression on", "stages.blend", "stages.register"):
+        kill_repro(project, moment)
+    project.run("dvc", "repro")
+    check_mended(project, origin)
 
 
 @pytest.fixture
@@ -56,36 +58,63 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("kilobytes", [20, 400, 1500])
-def test_full_disk_is_mended_by_the_next_repro(origin, small_disk, kilobytes):
-    project = clone_project(origin, small_disk / "clone")
-    filler = small_disk / "filler"
-    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - kilobytes * 1024))
-    failed = project.run("dvc", "repro", check=False)
-    assert failed.returncode != 0
-    assert "Traceback" not in failed.stderr
-    filler.unlink()
+def test_disk_that_is_full_at_several_moments_is_mended_by_the_next_repro(origin, small_disk):
+    project, filler = clone_project(origin, small_disk / "clone"), small_disk / "filler"
+    for kilobytes in (20, 400, 1500):
+        filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - kilobytes * 1024))
+        failed = project.run("dvc", "repro", check=False)
+        assert failed.returncode != 0, kilobytes
+        assert "Traceback" not in failed.stderr
+        filler.unlink()
     project.run("dvc", "repro")
-    assert {run.info.run_name for run in find_runs(project)} == {"Ridge Regression", "Decision Tree", "Blend"}
-    assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()
-    assert production_of(project) == 1
+    check_mended(project, origin)
 
 
-def test_locked_store_is_waited_for(clone):
-    clone.run("dvc", "repro")
-    lock = sqlite3.connect(clone.root / "mlflow.db", isolation_level=None, check_same_thread=False)
+def test_locked_store_is_waited_for(registered):
+    lock = sqlite3.connect(registered.root / "mlflow.db", isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN EXCLUSIVE")
     release = threading.Timer(10, lock.rollback)
     release.start()
-    clone.run("dvc", "exp", "run", "-S", "ridge.alpha=5.0")
+    registered.run("dvc", "exp", "run", "-S", "ridge.alpha=5.0")
     release.join()
     lock.close()
-    assert len(find_runs(clone)) == 5  # ridge again, and the blend again
+    assert len(find_runs(registered)) == 5  # ridge again, and the blend again
 
 
-def test_server_holds_everything_and_nothing_is_written_here(origin, server, tmp_path):
-    project = clone_project(origin, tmp_path / "clone", store=server.address)
-    project.run("dvc", "pull")
+@pytest.fixture(scope="module")
+def remote(origin, tmp_path_factory):
+    """A clone that has DVC's files, and a server for its runs, which has nothing yet."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    try:
+        server.start()
+        project = clone_project(origin, tmp_path_factory.mktemp("remote") / "clone", store=server.address)
+        project.run("dvc", "pull")
+        yield project, server
+    finally:
+        server.stop()
+
+
+def test_server_that_drips_in_the_middle_of_register_is_given_up_and_the_next_repro_repairs(remote, origin):
+    project, server = remote
+    project.env["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "3"
+    with Drip(server.port, b"GET /api/2.0/mlflow/registered-models/get", 2) as proxy:
+        project.env["MLFLOW_TRACKING_URI"] = proxy.address
+        done = project.stage("register", check=False)
+        assert proxy.slow.is_set()
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "no whole answer within 12 s" in done.stderr
+    project.env["MLFLOW_TRACKING_URI"] = server.address
+    del project.env["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    assert find_versions(project) == {}
+    printed = project.run("dvc", "repro").stdout
+    assert "stages.train" not in printed
+    assert "logged from DVC's files" not in printed  # the runs were there before the server slowed down
+    assert production_of(project) == 1
+    assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()
+
+
+def test_server_holds_everything_and_nothing_is_written_here(remote):
+    project, _ = remote
     project.run("dvc", "repro")
     assert len(find_runs(project)) == 3
     assert production_of(project) == 1
@@ -97,10 +126,8 @@ def test_server_holds_everything_and_nothing_is_written_here(origin, server, tmp
     assert not (project.root / "mlruns").exists()
 
 
-def test_server_that_dies_during_the_fit_costs_no_result(origin, server, tmp_path):
-    project = clone_project(origin, tmp_path / "clone", store=server.address)
-    project.run("dvc", "pull")
-    project.run("dvc", "repro")
+def test_server_that_dies_during_the_fit_costs_no_result(remote):
+    project, server = remote
     project.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
     process = subprocess.Popen(
         [sys.executable, "-m", "stages.train", "ridge"],
@@ -119,22 +146,3 @@ def test_server_that_dies_during_the_fit_costs_no_result(origin, server, tmp_pat
     server.start()
     project.stage("register")
     assert "7.0" in [run.data.params.get("alpha") for run in find_runs(project)]
-
-
-def test_server_that_drips_in_the_middle_of_register_is_given_up_and_the_next_repro_repairs(origin, server, tmp_path):
-    project = clone_project(origin, tmp_path / "clone", store=server.address)
-    project.run("dvc", "pull")
-    project.env["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "3"
-    with Drip(server.port, b"GET /api/2.0/mlflow/registered-models/get", 2) as proxy:
-        project.env["MLFLOW_TRACKING_URI"] = proxy.address
-        done = project.stage("register", check=False)
-        assert proxy.slow.is_set()
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert "no whole answer within 12 s" in done.stderr
-    project.env["MLFLOW_TRACKING_URI"] = server.address
-    assert find_versions(project) == {}
-    printed = project.run("dvc", "repro").stdout
-    assert "stages.train" not in printed
-    assert "logged from DVC's files" not in printed  # the runs were there before the server slowed down
-    assert production_of(project) == 1
-    assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()

@@ -1,8 +1,7 @@
-"""MLflow mirrors DVC: provenance, rebuilding from a clone, experiments, queues, the run cache, parallel runs."""
+"""MLflow mirrors DVC: provenance, rebuilding from a clone, experiments, queues, earlier results, parallel runs."""
 
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -11,7 +10,6 @@ import pandas as pd
 import pytest
 
 from tests.conftest import clone_project, find_runs, find_versions, production_of
-from tests.server import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +40,23 @@ def predict(run, project):
     return mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model").predict(rows)
 
 
+SHOW = """
+import sys
+from stages import history
+from stages.tracking.connection import connect
+
+connect()
+for key in sys.argv[1:]:
+    history.show(key)
+    print(end="\f")
+"""
+
+
+def show(project, *keys):
+    """What `history show` prints of each key, all from one process."""
+    return project.run(sys.executable, "-c", SHOW, *keys).stdout.split("\f")[:-1]
+
+
 def test_run_version_and_lock_lead_to_each_other(origin):
     lock = (origin.root / "dvc.lock").read_text()
     for run in find_runs(origin):
@@ -54,8 +69,7 @@ def test_run_version_and_lock_lead_to_each_other(origin):
         assert set(provenance["inputs"]) == {"data/raw/train.csv", "data/dictionary.yaml", "data/prepared"}
         assert all(md5 in lock for md5 in [*provenance["inputs"].values(), *provenance["outputs"].values()])
         assert provenance["commit"] == tags["mlflow.source.git.commit"]
-        for key in (tags["dvc.model_md5"], run.info.run_id):
-            shown = origin.stage("history", "show", key).stdout
+        for shown in show(origin, tags["dvc.model_md5"], run.info.run_id):
             assert run.info.run_id in shown
             assert tags["dvc.model_md5"] in shown
             assert provenance["inputs"]["data/prepared"] in shown
@@ -116,32 +130,30 @@ def test_clone_and_pull_rebuild_equal_runs_without_training(origin, clone):
     assert production_of(clone) == 1
 
 
-def test_lost_store_is_rebuilt(clone):
-    clone.run("dvc", "repro")
-    (clone.root / "mlflow.db").unlink()
-    shutil.rmtree(clone.root / "mlruns")
-    clone.run("dvc", "repro")
-    assert len(find_runs(clone)) == 3
-    assert production_of(clone) == 1
+def test_lost_store_is_rebuilt(registered):
+    (registered.root / "mlflow.db").unlink()
+    shutil.rmtree(registered.root / "mlruns")
+    registered.run("dvc", "repro")
+    assert len(find_runs(registered)) == 3
+    assert production_of(registered) == 1
 
 
-def test_experiment_in_a_temporary_folder_logs_to_the_projects_store(clone):
-    clone.run("dvc", "repro")
-    clone.run("dvc", "exp", "run", "--temp", "--name", "aside", "-S", "ridge.alpha=5.0")
-    (run,) = [run for run in find_runs(clone) if run.data.params.get("alpha") == "5.0"]
+def test_experiment_in_a_temporary_folder_logs_to_the_projects_store(registered):
+    registered.run("dvc", "exp", "run", "--temp", "--name", "aside", "-S", "ridge.alpha=5.0")
+    (run,) = [run for run in find_runs(registered) if run.data.params.get("alpha") == "5.0"]
     assert run.data.tags["dvc.exp_name"] == "aside"
     note = run.data.tags["mlflow.note.content"]
     assert "Experiment `aside`" in note
     assert "`ridge.alpha` auto → 5.0." in note
-    assert predict(run, clone).shape == (292,)
-    assert find_versions(clone)[1][0] == "Production"
+    assert predict(run, registered).shape == (292,)
+    assert find_versions(registered)[1][0] == "Production"
 
 
 def test_queue_is_the_first_use_of_mlflow_and_loses_no_run(clone):
     for alpha in ("5.0", "6.0"):
         clone.run("dvc", "exp", "run", "--queue", "-S", f"ridge.alpha={alpha}")
-    clone.run("dvc", "queue", "start", "-j", "2")
-    wait_for(lambda: clone.run("dvc", "queue", "status").stdout.count("Success") == 2, clone)
+    clone.run("dvc", "exp", "run", "--run-all", "--jobs", "2")
+    assert clone.run("dvc", "queue", "status").stdout.count("Success") == 2
     trained = [
         run.data.params["alpha"]
         for run in find_runs(clone)
@@ -150,27 +162,19 @@ def test_queue_is_the_first_use_of_mlflow_and_loses_no_run(clone):
     assert sorted(trained) == ["5.0", "6.0"]
 
 
-def wait_for(condition, project):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, project.run("dvc", "queue", "status").stdout
-        assert "Failed" not in project.run("dvc", "queue", "status").stdout
-
-
-def test_earlier_result_that_dvc_checks_out_is_found_not_lost(clone):
-    for alpha in (5.0, 6.0):
-        clone.set_params(ridge={"alpha": alpha})
-        clone.run("dvc", "repro")
-        clone.commit(f"alpha {alpha}")
-    before = len(find_runs(clone))
-    clone.run("git", "checkout", "--quiet", "HEAD~1", "--", ".")
-    clone.run("dvc", "checkout")
-    printed = clone.run("dvc", "repro").stdout
+def test_earlier_result_that_dvc_checks_out_is_found_not_lost(registered):
+    registered.set_params(ridge={"alpha": 5.0})
+    registered.run("dvc", "repro")
+    registered.commit("alpha 5")
+    before = len(find_runs(registered))
+    registered.run("git", "checkout", "--quiet", "HEAD~1", "--", ".")
+    registered.run("dvc", "checkout")
+    printed = registered.run("dvc", "repro").stdout
     assert "python -m stages.train" not in printed
     assert "logged from DVC's files" not in printed
-    assert len(find_runs(clone)) == before
-    (clone.root / "mlflow.db").unlink()
-    assert "Ridge Regression was not in MLflow; logged from DVC's files" in clone.run("dvc", "repro").stdout
+    assert len(find_runs(registered)) == before
+    (registered.root / "mlflow.db").unlink()
+    assert "Ridge Regression was not in MLflow; logged from DVC's files" in registered.run("dvc", "repro").stdout
 
 
 def test_jobs_side_by_side_on_a_fresh_store_give_the_same_lock(origin, tmp_path):

@@ -19,7 +19,7 @@ from stages.table.dictionary import read_dictionary
 from stages.table.drafting import widen
 from stages.table.inference import complete_dictionary
 from stages.table.sniffing import sniff
-from tests.conftest import copy_project
+from tests.conftest import copy_finished
 from tests.rest import serving
 
 RNG = np.random.default_rng(14)
@@ -81,16 +81,12 @@ TABLES = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(origin, tmp_path_factory):
     """Two quick models without folds, run on the houses and committed; `make` finds its .venv."""
-    project = copy_project(tmp_path_factory.mktemp("own") / "project")
-    project.keep_models("ridge", "decision_tree")
-    project.set_params(fit={"cv_folds": 0})
+    project = copy_finished(origin, tmp_path_factory.mktemp("own") / "project")
     (project.root / ".venv").symlink_to(Path(sys.executable).parent.parent)
     (project.root / ".git/info/exclude").write_text("/.venv\n")
     project.run("make", "--touch", ".venv/ready")
-    project.run("dvc", "repro")
-    project.commit("two models of houses")
     return project
 
 
@@ -118,7 +114,8 @@ def test_a_table_goes_from_its_file_to_rest_in_two_commands(project, tmp_path, m
     monkeypatch.chdir(project.root)
     call(monkeypatch, switch, name, "--table", str(path), "--target", target, "--force")
     assert capsys.readouterr().out.endswith("Next: make repro\n")
-    printed = project.run("dvc", "repro").stdout
+    by_dvc = name == "Latin"  # what DVC and make do is the same for every table
+    printed = project.run("dvc", "repro").stdout if by_dvc else project.run_stages("ridge", "decision_tree")
     assert f"{name}: version 1 → Production" in printed
     project.commit(name)
     assert read_registry(project) == before | {(name, 1): "Production"}
@@ -155,7 +152,7 @@ def test_the_houses_come_back_untouched_and_nothing_is_trained_again(project, tm
     assert read_registry(project) == registry
     params = yaml.safe_load((project.root / "params.yaml").read_text())
     assert params["data"]["path"] == "data/raw/train.csv"
-    assert params["register"]["min_test_r2"] == 0.85
+    assert params["register"]["min_test_r2"] == 0.5
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import ROOT, copy_project
+from tests.conftest import ROOT, copy_finished
 
 pytestmark = pytest.mark.slow
 
@@ -136,10 +136,8 @@ def test_another_table_needs_only_a_dictionary_of_one_line(project):
     table.loc[3, "size"] = None
     table.to_csv(project.root / "data/raw/toys.csv", index=False)
     (project.root / "data/toys.yaml").write_text("target: cost\n")
-    project.keep_models("ridge", "decision_tree", "lightgbm")
-    project.commit()
-    done = project.run("dvc", "exp", "run", "-S", "data.path=data/raw/toys.csv", "-S", "data.dictionary=data/toys.yaml")
-    assert "Ridge Regression" in done.stdout
+    project.set_params(data={"path": "data/raw/toys.csv", "dictionary": "data/toys.yaml"}, fit={"cv_folds": 0})
+    assert "Ridge Regression" in project.run_stages("ridge", "decision_tree", "lightgbm")
     assert read_metrics(project, "ridge")["test_r2"] > 0.8
 
 
@@ -218,14 +216,9 @@ def test_unknown_model_lists_the_known(small_finished):
 
 
 @pytest.fixture(scope="module")
-def small_finished(tmp_path_factory):
+def small_finished(origin, tmp_path_factory):
     """Two quick models, trained and committed."""
-    project = copy_project(tmp_path_factory.mktemp("small") / "project")
-    project.keep_models("ridge", "decision_tree")
-    project.set_params(fit={"cv_folds": 0}, decision_tree={"criterion": "squared_error"})
-    project.run("dvc", "repro")
-    project.commit("two models")
-    return project
+    return copy_finished(origin, tmp_path_factory.mktemp("small") / "project")
 
 
 def take_state(project):

@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 from stages.registry.leaderboard import format_leaderboard, rank_models
 from stages.registry.promotion import decide
 from stages.shared.params import Register
-from tests.conftest import find_runs, find_versions, production_of
+from tests.conftest import clone_project, copy_finished, find_runs, find_versions, production_of
 
 SETTINGS = Register(metric="test_rmse", min_test_r2=0.85, min_gain=0.0, promote="better", refit=True)
 SCORES = {"test_rmse": 20_000.0, "test_r2": 0.93}
@@ -54,21 +54,46 @@ def test_version_that_was_rolled_back_waits_for_a_hand():
     assert "rolled back by hand: yesterday" in why
 
 
+@pytest.fixture(scope="module")
+def weak(origin, tmp_path_factory):
+    """A project whose first version is of a ridge that shrinks too much; the commit before has a better result."""
+    project = clone_project(origin, tmp_path_factory.mktemp("weak") / "project")
+    project.run("dvc", "pull")
+    project.set_params(ridge={"alpha": 2000.0})
+    project.run("dvc", "repro")
+    project.commit("weak")
+    return project
+
+
+def go_back(project):
+    """Bring back the results of the commit before, which MLflow does not know yet."""
+    project.run("git", "checkout", "--quiet", "HEAD~1", "--", ".")
+    project.run("dvc", "checkout", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def overtaken(weak, tmp_path_factory):
+    """The same once the better result has taken its place: version 2."""
+    project = copy_finished(weak, tmp_path_factory.mktemp("overtaken") / "project")
+    go_back(project)
+    project.run("dvc", "repro")
+    return project
+
+
 @pytest.mark.slow
-def test_another_table_leaves_the_registered_model_alone_and_has_its_own(clone):
-    clone.run("dvc", "repro")
-    kept = find_versions(clone)
-    clone.set_params(data={"target": "TotRmsAbvGrd"})
-    printed = clone.run("dvc", "repro").stdout
+def test_another_table_leaves_the_registered_model_alone_and_has_its_own(registered):
+    kept = find_versions(registered)
+    registered.set_params(data={"target": "TotRmsAbvGrd"})
+    printed = registered.run("dvc", "repro").stdout
     assert "HousePricesPredictor holds models of SalePrice by data/dictionary.yaml; TotRmsAbvGrd by" in printed
     assert "new" in printed.split("since commit")[1]
-    assert find_versions(clone) == kept
-    clone.set_params(mlflow={"experiment": "Sizes", "registered_model": "Sizes"})
-    printed = clone.run("dvc", "repro").stdout
+    assert find_versions(registered) == kept
+    registered.set_params(mlflow={"experiment": "Sizes", "registered_model": "Sizes"})
+    printed = registered.run("dvc", "repro").stdout
     assert "Running stage 'train@" not in printed, "a new name trains nothing again"
     assert "Sizes: version 1 → Production" in printed
-    assert clone.stage("history", "list").stdout.count("version 1") == 1
-    assert find_versions(clone) == kept
+    assert registered.stage("history", "list").stdout.count("version 1") == 1
+    assert find_versions(registered) == kept
 
 
 def test_weak_models_come_last_and_are_marked():
@@ -82,138 +107,131 @@ def test_weak_models_come_last_and_are_marked():
 
 
 @pytest.mark.slow
-def test_run_of_weak_models_goes_on_to_its_end_and_registers_nothing(clone):
+def test_run_of_weak_models_goes_on_to_its_end_and_registers_nothing(registered):
     """The month of a sale cannot be told from the house."""
-    clone.run("dvc", "repro")
-    kept = find_versions(clone)
-    clone.set_params(data={"target": "MoSold"}, decision_tree={"min_samples_leaf": 1}, ridge={"alpha": 1e-3})
-    printed = clone.run("dvc", "repro").stdout
+    kept = find_versions(registered)
+    registered.set_params(data={"target": "MoSold"}, decision_tree={"min_samples_leaf": 1}, ridge={"alpha": 1e-3})
+    printed = registered.run_stages("ridge", "decision_tree")
     assert printed.count("(weak)") == 3
     assert "nothing is registered: no model is better than the median" in printed
-    assert find_versions(clone) == kept
+    assert find_versions(registered) == kept
 
 
 @pytest.mark.slow
-def test_applied_experiment_is_registered_by_the_next_repro(clone):
-    clone.run("dvc", "repro")
-    printed = clone.run("dvc", "exp", "run", "--name", "worse", "-S", "ridge.alpha=2000.0").stdout
+def test_applied_experiment_is_registered_by_the_next_repro(registered):
+    printed = registered.run("dvc", "exp", "run", "--name", "worse", "-S", "ridge.alpha=2000.0").stdout
     assert "experiment worse proposes version 2, which waits: version 2 has test_r2" in printed
-    assert find_versions(clone)[1] == ("Production", {"champion"})
-    assert find_versions(clone)[2] == ("None", set())
-    clone.run("dvc", "exp", "apply", "worse")
-    printed = clone.run("dvc", "repro").stdout
+    assert find_versions(registered)[1] == ("Production", {"champion"})
+    assert find_versions(registered)[2] == ("None", set())
+    registered.run("dvc", "exp", "apply", "worse")
+    printed = registered.run("dvc", "repro").stdout
     assert "Production stays version 1: version 2 has test_r2" in printed
     assert "a gain of at least 0.0 is asked" in printed
-    clone.set_params(register={"promote": "always"})
-    clone.run("dvc", "repro")
-    assert production_of(clone) == 2
-    assert find_versions(clone)[1] == ("Archived", set())
+    registered.set_params(register={"promote": "always"})
+    registered.run("dvc", "repro")
+    assert production_of(registered) == 2
+    assert find_versions(registered)[1] == ("Archived", set())
 
 
 @pytest.mark.slow
-def test_challenger_is_the_best_proposal_that_would_pass_and_none_once_it_serves(clone):
-    clone.set_params(ridge={"alpha": 3000.0})
-    clone.run("dvc", "repro")
-    for name, alpha in {"good": 20.0, "less": 300.0}.items():
-        clone.run("dvc", "exp", "run", "--temp", "--name", name, "-S", f"ridge.alpha={alpha}")
-    found = find_versions(clone)
+def test_challenger_is_the_best_proposal_that_would_pass_and_none_once_it_serves(weak, tmp_path):
+    project = copy_finished(weak, tmp_path / "project")
+    go_back(project)
+    project.env["DVC_EXP_NAME"] = "good"  # as in an experiment that DVC runs
+    project.stage("register")
+    del project.env["DVC_EXP_NAME"]
+    project.run("dvc", "exp", "run", "--temp", "--name", "less", "-S", "ridge.alpha=300.0")
+    found = find_versions(project)
     assert {number: aliases for number, (_, aliases) in found.items() if aliases} == {
         1: {"champion"},
         2: {"challenger"},
     }
     assert sorted(found) == [1, 2, 3]
-    clone.set_params(ridge={"alpha": 20.0}, register={"promote": "ci"})
-    assert "register.promote = ci proposes version 2, which would pass" in clone.run("dvc", "repro").stdout
-    assert production_of(clone) == 1
-    clone.env["CI"] = "true"
-    clone.run("dvc", "repro")
-    assert find_versions(clone)[2] == ("Production", {"champion"})
+    project.set_params(register={"promote": "ci"})
+    assert "register.promote = ci proposes version 2, which would pass" in project.run("dvc", "repro").stdout
+    assert production_of(project) == 1
+    project.env["CI"] = "true"
+    project.run("dvc", "repro")
+    assert find_versions(project)[2] == ("Production", {"champion"})
 
 
 @pytest.mark.slow
-def test_what_a_kill_left_between_two_requests_is_settled(clone):
+def test_what_a_kill_left_between_two_requests_is_settled(overtaken, tmp_path):
     """A transition without its alias and its line in the history, and a second version in Production."""
-    for alpha in (2000.0, 20.0):
-        clone.set_params(ridge={"alpha": alpha})
-        clone.run("dvc", "repro")
-    mlflow.set_tracking_uri(clone.store)
+    project = copy_finished(overtaken, tmp_path / "project")
+    mlflow.set_tracking_uri(project.store)
     client = mlflow.MlflowClient()
     client.transition_model_version_stage("HousePricesPredictor", "1", "Production")
-    clone.run("dvc", "repro")
-    assert find_versions(clone) == {1: ("Archived", set()), 2: ("Production", {"champion"})}
+    project.run("dvc", "repro")
+    assert find_versions(project) == {1: ("Archived", set()), 2: ("Production", {"champion"})}
     client.transition_model_version_stage("HousePricesPredictor", "1", "Production", archive_existing_versions=True)
-    clone.set_params(register={"promote": "never"})
-    clone.run("dvc", "repro")
-    assert find_versions(clone)[1] == ("Production", {"champion"})
-    assert clone.stage("history", "list").stdout.splitlines()[-1].endswith("cut short.  ← Production")
+    project.set_params(register={"promote": "never"})
+    project.run("dvc", "repro")
+    assert find_versions(project)[1] == ("Production", {"champion"})
+    assert project.stage("history", "list").stdout.splitlines()[-1].endswith("cut short.  ← Production")
 
 
 @pytest.mark.slow
-def test_candidate_waits_until_it_may_then_replaces_production_with_both_figures(clone):
-    clone.set_params(ridge={"alpha": 2000.0})
-    clone.run("dvc", "repro")
-    clone.set_params(ridge={"alpha": 20.0}, register={"promote": "never"})
-    assert "register.promote = never" in clone.run("dvc", "repro").stdout
-    assert production_of(clone) == 1
-    clone.set_params(register={"promote": "better"})
-    printed = clone.run("dvc", "repro").stdout
+def test_candidate_waits_until_it_may_then_replaces_production_with_both_figures(weak, tmp_path):
+    project = copy_finished(weak, tmp_path / "project")
+    go_back(project)
+    project.set_params(register={"promote": "never"})
+    assert "register.promote = never" in project.run("dvc", "repro").stdout
+    assert production_of(project) == 1
+    project.set_params(register={"promote": "better"})
+    printed = project.run("dvc", "repro").stdout
     assert "version 2 → Production. test_r2 0.9" in printed
     assert "of version 1 on the same test rows" in printed
-    assert production_of(clone) == 2
+    assert production_of(project) == 2
     description = mlflow.MlflowClient().get_model_version("HousePricesPredictor", "2").description
     assert description.startswith("Ridge Regression. Test RMSE ")
     assert "Production since 20" in description
 
 
 @pytest.mark.slow
-def test_damaged_production_is_reported_and_logged_anew_from_the_same_model(clone):
-    clone.run("dvc", "repro")
-    for path in clone.root.glob("mlruns/**/model.skops"):
+def test_damaged_production_is_reported_and_logged_anew_from_the_same_model(registered):
+    for path in registered.root.glob("mlruns/**/model.skops"):
         path.write_bytes(b"broken")
-    (clone.root / "mlflow.db.settled").unlink()
-    printed = clone.run("dvc", "repro").stdout
+    (registered.root / "mlflow.db.settled").unlink()
+    printed = registered.run("dvc", "repro").stdout
     assert "what MLflow keeps of version 1 can't be used" in printed
     assert "version 1, Production until now, can't be scored" in printed
-    assert production_of(clone) == 2
+    assert production_of(registered) == 2
 
 
 @pytest.mark.slow
-def test_production_whose_files_are_gone_is_replaced(clone):
-    clone.run("dvc", "repro")
-    shutil.rmtree(clone.root / "mlruns")
-    printed = clone.run("dvc", "repro").stdout
+def test_production_whose_files_are_gone_is_replaced(registered):
+    shutil.rmtree(registered.root / "mlruns")
+    printed = registered.run("dvc", "repro").stdout
     assert printed.count("logged from DVC's files") == 3
-    assert production_of(clone) == 2
+    assert production_of(registered) == 2
 
 
 @pytest.mark.slow
-def test_rollback_is_remembered_and_history_tells_it(clone):
-    clone.set_params(ridge={"alpha": 2000.0})
-    clone.run("dvc", "repro")
-    clone.set_params(ridge={"alpha": 20.0})
-    clone.run("dvc", "repro")
-    clone.stage("history", "rollback")
-    assert production_of(clone) == 1
-    printed = clone.run("dvc", "repro").stdout
+def test_rollback_is_remembered_and_history_tells_it(overtaken, tmp_path):
+    project = copy_finished(overtaken, tmp_path / "project")
+    project.stage("history", "rollback")
+    assert production_of(project) == 1
+    printed = project.run("dvc", "repro").stdout
     assert "version 2 was rolled back by hand" in printed
-    assert production_of(clone) == 1
-    clone.stage("history", "rollback", "2")
-    assert production_of(clone) == 2
-    history = clone.stage("history", "list").stdout.splitlines()
+    assert production_of(project) == 1
+    project.stage("history", "rollback", "2")
+    assert production_of(project) == 2
+    history = project.stage("history", "list").stdout.splitlines()
     assert [line.split()[2] for line in history] == ["1", "2", "1", "2"]
-    assert clone.stage("history", "rollback", "9", check=False).stderr.startswith("error: there is no version 9")
+    assert project.stage("history", "rollback", "9", check=False).stderr.startswith("error: there is no version 9")
 
 
 @pytest.mark.slow
-def test_swapped_bytes_of_production_are_noticed_by_the_next_repro(clone):
+def test_swapped_bytes_of_production_are_noticed_by_the_next_repro(registered):
     """The database is as it was; only a file of the model that serves is another's."""
-    clone.run("dvc", "repro")
-    mlflow.set_tracking_uri(clone.store)
+    registered.stage("register")
+    mlflow.set_tracking_uri(registered.store)
     served = mlflow.MlflowClient().get_model_version("HousePricesPredictor", "1")
     place = mlflow.get_logged_model(served.tags["dvc.model_id"]).artifact_location.removeprefix("file://")
-    tree = next(run for run in find_runs(clone) if run.info.run_name == "Decision Tree")
+    tree = next(run for run in find_runs(registered) if run.info.run_name == "Decision Tree")
     other = mlflow.get_logged_model(tree.data.tags["dvc.model_id"]).artifact_location.removeprefix("file://")
     shutil.copy(f"{other}/model.skops", f"{place}/model.skops")
-    printed = clone.run("dvc", "repro").stdout
+    printed = registered.run("dvc", "repro").stdout
     assert "its files are not those that were registered" in printed
-    assert production_of(clone) == 2
+    assert production_of(registered) == 2

@@ -14,8 +14,8 @@ from tests.server import PATIENCE
 pytestmark = pytest.mark.slow
 
 
-def test_clones_register_roll_back_and_are_killed_at_once_and_one_version_serves(server):
-    assert race(server.address, rounds=3) >= 8
+def test_clones_register_roll_back_and_are_killed_at_once_and_one_version_serves(origin, server):
+    assert race(server.address, 3, origin) >= 8
 
 
 def test_four_clones_that_share_an_empty_server_all_find_it(server, tmp_path):

@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from stages.registry.loading import open_model
-from tests.conftest import ROOT, clone_project, find_runs, find_versions, make_small
+from tests.conftest import ROOT, clone_project, find_runs, find_versions
 from tests.rest import serving
 from tests.server import PATIENCE, wait_until
 
@@ -101,10 +101,12 @@ def stack():
 
 
 @pytest.fixture(scope="module")
-def ann(stack, tmp_path_factory):
+def ann(stack, origin, tmp_path_factory):
     """Ann's project has run and is pushed; Bob may change what she logged, Eve may only read it."""
-    project = make_small(tmp_path_factory.mktemp("ann") / "project")
+    project = clone_project(origin, tmp_path_factory.mktemp("ann") / "project")
+    project.run("dvc", "pull")  # its results, which the server lacks
     stack.log_in(project, "ann")
+    project.run("dvc", "remote", "remove", "store")
     project.run("dvc", "remote", "add", "--default", "team", "s3://dvc")
     project.run("dvc", "remote", "modify", "team", "endpointurl", f"http://127.0.0.1:{stack.port + 2}")
     project.run("dvc", "repro")
