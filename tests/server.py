@@ -97,10 +97,11 @@ class Server:
             self.port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
 
-    def start(self):
+    def start(self, artifacts=None):
+        """artifacts: where they lie, if elsewhere."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--serve-artifacts"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
+        command += ["--artifacts-destination", str(artifacts or self.folder / "artifacts"), "--workers", "1"]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with self.log.open("a") as log:
             self.process = subprocess.Popen(

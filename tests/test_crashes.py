@@ -126,6 +126,27 @@ def test_server_holds_everything_and_nothing_is_written_here(remote):
     assert not (project.root / "mlruns").exists()
 
 
+def test_production_whose_store_cannot_be_reached_stays_and_nothing_is_logged_again(remote):
+    """A better model stands ready; what keeps the files of the one that serves answers each request with 500."""
+    project, server = remote
+    project.run("dvc", "repro")
+    project.set_params(ridge={"alpha": 30.0}, register={"promote": "always"})
+    for stage in ("train@ridge", "blend", "champion"):
+        project.run("dvc", "repro", "--single-item", stage)
+    before, runs = find_versions(project), len(find_runs(project))
+    server.stop()
+    server.start("s3://nowhere")
+    project.env["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    done = project.stage("register", check=False)
+    del project.env["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    server.stop()
+    server.start()
+    assert (find_versions(project), len(find_runs(project))) == (before, runs)
+    project.stage("register")
+    assert production_of(project) == max(find_versions(project))
+
+
 def test_server_that_dies_during_the_fit_costs_no_result(remote):
     project, server = remote
     project.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds

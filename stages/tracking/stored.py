@@ -65,9 +65,11 @@ def list_models(run: Run) -> set[str]:
 
 
 def has_files(model_id: str) -> bool:
+    """Whether a model's files are there. Raises InputError if the store fails, which says nothing of them."""
     try:
-        return bool(mlflow.MlflowClient().list_logged_model_artifacts(model_id))
-    except (MlflowException, OSError):
+        with explain_fetching(f"models:/{model_id}"):
+            return bool(mlflow.MlflowClient().list_logged_model_artifacts(model_id))
+    except LostModelError:
         return False
 
 
@@ -90,8 +92,8 @@ def explain_fetching(uri: str) -> Iterator[None]:
 
     def refuse(error: Exception) -> NoReturn:
         lost = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or isinstance(error, FileNotFoundError)
-        kind = LostModelError if lost else InputError
-        raise kind(f"{uri}: no such model in {show_uri()}: {first_line(error)[:200]}") from None
+        kind, said = (LostModelError, "no such model in") if lost else (InputError, "not to be had from")
+        raise kind(f"{uri}: {said} {show_uri()}: {first_line(error)[:200]}") from None
 
     with handle_store_errors(refuse, *DAMAGED):  # a wrong address ends in many ways
         yield
