@@ -9,8 +9,11 @@ import subprocess
 import sys
 import threading
 
+import mlflow
 import pytest
 
+from stages.registry.promotion import open_logged
+from stages.shared.cli import InputError
 from tests.conftest import clone_project, find_runs, find_versions, production_of
 from tests.server import PATIENCE, Drip, Server, wait_until
 
@@ -126,7 +129,7 @@ def test_server_holds_everything_and_nothing_is_written_here(remote):
     assert not (project.root / "mlruns").exists()
 
 
-def test_production_whose_store_cannot_be_reached_stays_and_nothing_is_logged_again(remote):
+def test_production_whose_store_cannot_be_reached_stays_and_nothing_is_logged_again(remote, monkeypatch):
     """A better model stands ready; what keeps the files of the one that serves answers each request with 500."""
     project, server = remote
     project.run("dvc", "repro")
@@ -136,6 +139,10 @@ def test_production_whose_store_cannot_be_reached_stays_and_nothing_is_logged_ag
     before, runs = find_versions(project), len(find_runs(project))
     server.stop()
     server.start("s3://nowhere")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri(server.address)
+    with pytest.raises(InputError, match="not to be had from"):  # which the gate would otherwise take for damage
+        open_logged("models:/HousePricesPredictor/1")
     project.env["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     done = project.stage("register", check=False)
     del project.env["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
@@ -143,6 +150,7 @@ def test_production_whose_store_cannot_be_reached_stays_and_nothing_is_logged_ag
     server.stop()
     server.start()
     assert (find_versions(project), len(find_runs(project))) == (before, runs)
+    assert find_runs(project, "RUNNING") == []
     project.stage("register")
     assert production_of(project) == max(find_versions(project))
 
