@@ -8,7 +8,7 @@ from tabulate import tabulate
 from stages.model.estimators import get_settings
 from stages.model.metrics import Scores, find_cv, name_cv, show_amount, show_score
 from stages.model.results import load_object, read_fit, read_scores_file, read_table
-from stages.shared.files import hash_file, model_file
+from stages.shared.files import hash_file, hash_table, model_file
 from stages.shared.params import Data, read_section
 from stages.table.columns import name_target
 
@@ -127,7 +127,7 @@ def compare_with_cv(report: Scores, scores: dict[str, Scores]) -> str:
 def describe_data(dictionary: dict[str, Any]) -> str:
     data, fit = read_section(Data), read_fit()
     train, test = (len(read_table(f"y_{part}")) for part in ("train", "test"))
-    return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_file(data.path)}`).
+    return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_table(data.path)}`).
 - Target: {name_target(dictionary)}, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
 - Split: {train} training rows and {test} test rows, drawn with seed {data.seed}. No row is left out of a fit or of a
   score. The test rows chose no feature and no hyperparameter."""

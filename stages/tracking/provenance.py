@@ -11,7 +11,16 @@ from typing import Any
 
 import yaml
 
-from stages.shared.files import PREPARED, hash_file, hash_folder, metrics_file, model_file, read_yaml, stage_of
+from stages.shared.files import (
+    PREPARED,
+    hash_file,
+    hash_folder,
+    hash_table,
+    metrics_file,
+    model_file,
+    read_yaml,
+    stage_of,
+)
 from stages.shared.params import PARAMS, Data, read_section
 
 
@@ -40,7 +49,7 @@ def describe_provenance(name: str) -> dict[str, Any]:
         "uncommitted_changes": bool(changed),
         "experiment": os.environ.get("DVC_EXP_NAME"),
         "inputs": {
-            data.path: hash_file(data.path),
+            data.path: hash_table(data.path),
             data.dictionary: hash_file(data.dictionary),
             PREPARED.as_posix(): hash_folder(PREPARED),
         },
