@@ -219,7 +219,7 @@ def find_paths(source: str, output: str) -> tuple[Path, Path, Path]:
 
 
 def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bool) -> str:
-    """Write the predictions for a file whole or not at all. Returns what was done; raises InputError with all faults."""
+    """Write the predictions for a file whole or not at all; return what was done. Raises InputError with its faults."""
     paths = find_paths(source, output)
     encoder, faults = pipeline["encoder"], Tally()
     id_name = encoder.dictionary.get("id", "row")

