@@ -3,8 +3,10 @@
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future as Outcome
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -134,18 +136,41 @@ def describe_loss(what: str, error: Exception) -> InputError:
 
 
 def try_twice(client: Client, fit: Callable[[], T], what: str) -> T:
-    """What a fit over all workers returns, which ends if one of them is lost: it is then begun again, once.
+    """What a fit over all workers returns, which is begun again, once, if one of them is lost.
 
     Raises InputError if that is lost too.
     """
-    for again in (False, True):
+    try:
+        return watch(client, fit)
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+    print(f"{what}: a worker was lost; the fit begins again", file=sys.stderr, flush=True)
+    client.restart(timeout=60)  # what still waits for the lost worker ends
+    try:
+        return watch(client, fit)
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+        raise describe_loss(what, error) from None
+
+
+def watch(client: Client, fit: Callable[[], T]) -> T:
+    """What a fit returns. Raises TimeoutError if a worker goes meanwhile: the others would wait for it for ever."""
+    workers, outcome = set(client.ncores()), Outcome[T]()
+
+    def run() -> None:
         try:
-            return fit()
-        except Exception as error:
-            if type(error).__name__ not in LOST:
+            outcome.set_result(fit())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            return outcome.result(timeout=1)
+        except TimeoutError:
+            if outcome.done():
                 raise
-            if again:
-                raise describe_loss(what, error) from None
-            print(f"{what}: a worker was lost; the fit begins again", file=sys.stderr, flush=True)
-            client.wait_for_workers(1, timeout=60)
-    raise AssertionError
+            if workers - set(client.ncores()):
+                raise TimeoutError("a worker is gone") from None

@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from stages.cluster.connection import map_parts, try_twice
-from stages.cluster.moments import Moments, choose, fit_linear, measure
+from stages.cluster.moments import choose, fit_linear, measure
 from stages.cluster.pieces import Piece, draw, draw_folds, read_piece
 from stages.model.auto import Size, apply_rules, find_auto, leave_out_auto
 from stages.model.catalogue import MODELS
@@ -65,7 +65,7 @@ def fit_all(client: Client, task: Task, table: Table) -> list[BaseEstimator]:
     known = apply_rules(name, section, table.size)
     if MODELS[name].linear:
         regressor = build_regressor(name, leave_out_auto(name, known), fit.seed, fit.threads)
-        moments: Moments = try_twice(client, partial(measure, client, table.pieces, n_folds, what), what)
+        moments = measure(client, table.pieces, n_folds, what)
         chosen = choose(name, section, regressor, moments)
         tell(what, chosen)
         regressor.set_params(**chosen)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -28,7 +28,8 @@ if importlib.util.find_spec("distributed") is None:
     assert "CLUSTER_REQUIRED" not in os.environ
     pytest.skip("not installed: Dask", allow_module_level=True)
 
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
+from xgboost.callback import TrainingCallback
 
 from stages.cluster import connection, fitting, moments
 from stages.cluster.pieces import Piece
@@ -129,39 +130,29 @@ def test_killed_worker_changes_no_result_of_a_map(client, tmp_path):
     assert connection.map_parts(client, die_once, range(6), "test", flag=tmp_path / "flag") == [0, 1, 4, 9, 16, 25]
 
 
-def test_killed_worker_begins_a_booster_again_and_changes_nothing(client, table, capsys):
-    section = {"n_estimators": 40, "max_depth": 3}
-    regressor = build_regressor("xgboost", section, 42, 1)
+class DieOnce(TrainingCallback):
+    """Kills the first worker that has grown five trees."""
+
+    def __init__(self, flag):
+        self.flag = flag
+
+    def after_iteration(self, model, epoch, evals_log):
+        if epoch == 5 and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+
+def test_worker_killed_in_a_fit_begins_it_again_and_changes_nothing(client, table, tmp_path, capsys):
+    regressor = build_regressor("xgboost", {"n_estimators": 20, "max_depth": 3}, 42, 1)
     undisturbed = fitting.fit_booster(client, "xgboost", regressor, table, [*range(5)])
-    calls = []
-
-    def fit():
-        calls.append(1)
-        if len(calls) == 1:
-            pids, done = client.run(os.getpid), threading.Event()
-            killer = threading.Thread(target=kill_in_fit, args=(client, pids, done))
-            killer.start()
-            try:
-                longer = build_regressor("xgboost", {"n_estimators": 5000, "max_depth": 6}, 42, 1)
-                return fitting.fit_booster(client, "xgboost", longer, table, [*range(5)])
-            finally:
-                done.set()
-                killer.join()
-        return fitting.fit_booster(client, "xgboost", regressor, table, [*range(5)])
-
+    regressor.set_params(callbacks=[DieOnce(tmp_path / "flag")])
+    fit = partial(fitting.fit_booster, client, "xgboost", regressor, table, [*range(5)])
     again = connection.try_twice(client, fit, "train@xgboost")
-    assert len(calls) == 2
+    assert (tmp_path / "flag").exists()
     assert "begins again" in capsys.readouterr().err
     X = read("X_test").to_numpy()
     np.testing.assert_allclose(again.predict(X), undisturbed.predict(X), rtol=1e-3)
-
-
-def kill_in_fit(client, pids, done):
-    while not done.wait(0.2):
-        for worker, keys in client.processing().items():
-            if any("train" in str(key) for key in keys) and worker in pids:
-                os.kill(pids[worker], signal.SIGKILL)
-                return
 
 
 def test_fit_lost_twice_is_one_clear_line(client):
@@ -226,6 +217,8 @@ def test_worker_without_the_project_is_named(folder, tmp_path):
         command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--no-dashboard"]
         worker = subprocess.Popen([*command, "--no-nanny"], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
         try:
+            with Client(cluster) as plain:
+                plain.wait_for_workers(1, timeout=60)
             with (
                 pytest.raises(InputError, match="stages on its path none, here"),
                 connection.connect(cluster.scheduler_address),
@@ -239,6 +232,7 @@ def test_worker_without_the_project_is_named(folder, tmp_path):
 def test_one_machine_imports_no_dask(project):
     code = """
 import sys
+from functools import partial
 import stages.predict, stages.train, stages.blend, stages.champion, stages.model.training
 from stages.prepare import main
 sys.argv = ["prepare"]
