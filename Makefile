@@ -72,6 +72,10 @@ docker: .venv/ready ## an image that serves the model; where no Docker engine ru
 	@uv pip install --quiet --compile-bytecode --require-hashes -r team.lock
 	@touch $@
 
+.venv/cluster: .venv/ready cluster.lock
+	@uv pip install --quiet --compile-bytecode --require-hashes -r cluster.lock
+	@touch $@
+
 .env:
 	@umask 077; while read -r line; do case "$$line" in *=) line="$$line$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(20))')";; esac; echo "$$line"; done < .env.example > $@
 

@@ -1,22 +1,24 @@
 """blend: a ninth candidate, the weighted mean of the models that are nearly as good as the best.
 
-Reads   params.yaml (blend, fit), scores/models/ (the out-of-fold predictions), models/, data/prepared/
+Reads   params.yaml (blend, fit, cluster), scores/models/ (the out-of-fold predictions), models/, data/prepared/
 Writes  models/blend (raw rows in, the target out), metrics/blend.json, scores/blend/, one MLflow run
 """
 
 from stages.model.catalogue import BLEND, require_models
 from stages.shared.aside import start_aside, submit, wait_for
 from stages.shared.cli import make_parser, run_command
+from stages.shared.params import Cluster, read_section
 
 
 def blend(names: list[str]) -> None:
+    room = "stages.cluster.training" if read_section(Cluster).address else "stages.model.blending"
     aside = start_aside()  # what fits is imported there and MLflow here, at the same time
     chosen = submit(aside, "stages.model.blending.choose_members", names)
     from stages.tracking.runs import open_run
 
     members = wait_for(chosen)
     with open_run("blend", BLEND) as log_results:
-        log_results(wait_for(submit(aside, "stages.model.blending.train_blend", *members)))
+        log_results(wait_for(submit(aside, f"{room}.train_blend", *members)))
 
 
 def main() -> None:

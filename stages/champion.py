@@ -1,7 +1,7 @@
 """champion: rank the candidates, describe the best, and fit it again on all rows: those bytes serve.
 
-Reads   params.yaml (register.metric, register.refit, data, fit), metrics/, models/, scores/, data/prepared/, and the
-        raw table for its hash
+Reads   params.yaml (register.metric, register.refit, data, fit, cluster), metrics/, models/, scores/, data/prepared/,
+        and the raw table for its hash
 Writes  models/champion, metrics/champion.json, its model card metrics/champion.md, and plots/ for `dvc plots`
 """
 
@@ -22,7 +22,7 @@ from stages.registry.card import write_card
 from stages.registry.leaderboard import rank_models, read_scores
 from stages.shared.cli import make_parser, run_command
 from stages.shared.files import CARD, CHAMPION, PLOTS, PREPARED, model_file, write_json, write_text, write_whole
-from stages.shared.params import Fit, Register, read_section
+from stages.shared.params import Cluster, Fit, Register, read_section
 from stages.table.columns import name_target
 
 MOST_POINTS = 5000  # in a plot, of all models together
@@ -37,8 +37,12 @@ def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
     return {"runner_up": ranked[1], "win_rate": estimate_win_rate(*arrays, metric, seed)}
 
 
-def refit_pipeline(pipeline: Pipeline) -> Pipeline:
+def refit_pipeline(pipeline: Pipeline, name: str) -> Pipeline:
     """Encoder and estimator fitted again, with the same settings, on training and test rows together."""
+    if read_section(Cluster).address:
+        from stages.cluster import training
+
+        return training.refit_pipeline(pipeline, name)
     rows = pd.concat([read_table(f"rows_{part}") for part in PARTS])
     target = np.concatenate([read_targets()[part] for part in PARTS])
     encoder, estimator = clone(pipeline["encoder"]), clone(pipeline["estimator"])
@@ -79,7 +83,7 @@ def main() -> None:
     report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
     with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
         if settings.refit:
-            joblib.dump(refit_pipeline(load_object(model_file(ranked[0]))), part)
+            joblib.dump(refit_pipeline(load_object(model_file(ranked[0])), ranked[0]), part)
         else:
             shutil.copyfile(model_file(ranked[0]), part)
     with write_whole(PLOTS) as folder:

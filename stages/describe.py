@@ -58,12 +58,15 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     if facts[target].low is None:
         shown = ", ".join(repr(word) for word in list(facts[target].counts)[:3])
         raise InputError(f"--target {target}: must be a column of numbers; found {shown or 'no value'} in {path}")
+    if reason := find_useless({target: facts[target]}).get(target):
+        raise InputError(f"--target {target}: {reason}; there is nothing to learn in {path}")
     entries = {name: fact.entry for name, fact in facts.items()}
     rows = read_table(path, {**dictionary, "columns": entries}, log_target=False)
-    useless = find_useless(facts, target)
+    useless = find_useless({name: fact for name, fact in facts.items() if name != target})
     if not id_name and (found := find_id(useless)):
         dictionary["id"] = found
-    useless.pop(dictionary.get("id", ""), None)
+    if "id" in dictionary:
+        useless.pop(dictionary["id"], None)
     dictionary["columns"] = {
         name: draft_column(fact, usable=name not in useless, named=name == dictionary.get("id"))
         for name, fact in facts.items()
@@ -71,7 +74,7 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     dictionary["columns"] = take_first(dictionary["columns"])
     notes = {name: note_column(fact, useless.get(name)) for name, fact in facts.items()}
     notes |= {dictionary["id"]: "names the rows"} if "id" in dictionary else {}
-    features = rows.drop(columns=[*useless, dictionary.get("id", "")], errors="ignore")
+    features = rows.drop(columns=[*useless, *([dictionary["id"]] if "id" in dictionary else [])], errors="ignore")
     return Draft(dictionary, facts[target].rows, notes, [*list_findings(features, facts, target)])
 
 
@@ -106,7 +109,7 @@ def note_column(fact: Facts, useless: str | None = None) -> str:
     if fact.low is not None:
         low, high = (end if isinstance(end, str) else f"{end:.6g}" for end in (fact.low, fact.high))
         short = [value for value, _ in commonest if len(value) <= LONGEST_EXAMPLE]
-        said.append(f"{low} to {high}{', as ' if short else ''}{', '.join(short)}")
+        said.append(f"{low} to {high}{', as ' if short else ''}{' · '.join(short)}")
     elif fact.entry["type"] in ("category", "flag") and len(fact.counts) <= MOST_LEVELS:
         said.append(", ".join(f"{value} {show_share(count / fact.rows)}" for value, count in commonest))
     elif commonest:

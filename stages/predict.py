@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -220,10 +221,7 @@ def find_paths(source: str, output: str) -> tuple[Path, Path, Path]:
 
 
 def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bool) -> str:
-    """Write the predictions for a file whole or not at all, and return what was done.
-
-    Raises InputError with every fault.
-    """
+    """Write the predictions for a file whole or not at all; return what was done. Raises InputError with its faults."""
     paths = find_paths(source, output)
     encoder, faults = pipeline["encoder"], Tally()
     id_name = encoder.dictionary.get("id", "row")
@@ -253,11 +251,17 @@ def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bo
 
 def main() -> None:
     parser = make_parser("predict", __doc__, "data/raw/test.csv --output predictions.csv")
-    parser.add_argument("input", help="table of raw rows, .csv or .parquet, with id and every feature column")
+    parser.add_argument("input", help="table of raw rows, .csv or .parquet; a folder or glob of parts on a cluster")
     parser.add_argument("--output", required=True, help="where the predictions go, .csv or .parquet")
     parser.add_argument("--skip-bad", action="store_true", help="leave rows with a fault out instead of ending with 1")
     add_model_arguments(parser)
     args = parser.parse_args()
+    if Path(args.input).is_dir() or "*" in args.input:
+        from stages.cluster.predicting import predict_parts
+
+        own = import_module(__spec__.name)  # by its name: workers do not have __main__
+        print(predict_parts(own.predict_file, open_model, args))
+        return
     find_paths(args.input, args.output)
     pipeline = open_model(args.model, trust=args.trust)
     print(predict_file(pipeline, args.input, args.output, skip_bad=args.skip_bad))

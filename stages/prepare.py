@@ -1,6 +1,6 @@
 """prepare: the raw table → encoded training and test rows, and the encoder that made them.
 
-Reads   params.yaml (data, fit.log_target), the table and the dictionary that it names
+Reads   params.yaml (data, fit.log_target, cluster), the table and the dictionary that it names
 Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind them, rows_train and rows_test
         (.parquet, indexed by id), and encoder.joblib; y_train also has what `data.split` keeps apart; target.json says
         what `fit.log_target: auto` has chosen
@@ -9,27 +9,17 @@ Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind
 from collections.abc import Iterator
 
 import joblib
-import numpy as np
 import pandas as pd
 
-from stages.model.scaling import LogSkewed, measure_skewness
+from stages.model.scaling import has_long_tail
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, TARGET, write_json, write_whole
-from stages.shared.params import Data, Fit, read_section
+from stages.shared.params import Cluster, Data, Fit, read_section
 from stages.table.contract import choose_columns, read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.encoder import Encoder
 from stages.table.inference import complete_dictionary
 from stages.table.splitting import find_apart, split_rows
-
-
-def has_long_tail(target: pd.Series) -> bool:
-    """Whether the log of a target is easier to learn: it is positive, skewed, and its log is less so."""
-    values = target.to_numpy()
-    if values.min() <= 0:
-        return False
-    skewness = measure_skewness(values)
-    return skewness > LogSkewed().threshold and abs(measure_skewness(np.log1p(values))) < skewness
 
 
 def make_tables(
@@ -51,7 +41,12 @@ def make_tables(
 
 def main() -> None:
     make_parser("prepare", __doc__).parse_args()
-    data, fit = read_section(Data), read_section(Fit)
+    data, fit, cluster = read_section(Data), read_section(Fit), read_section(Cluster)
+    if cluster.address:
+        from stages.cluster.preparing import prepare_parts
+
+        prepare_parts(cluster.address, data, fit)
+        return
     dictionary = complete_dictionary(data.path, read_dictionary(data.dictionary, data.target))
     beside = [] if data.split == "random" else [*data.split.values()]
     table = read_table(data.path, dictionary, fit.log_target is True, beside)
@@ -70,7 +65,7 @@ def main() -> None:
         for name, frame in make_tables({"train": train, "test": test}, encoder, apart):
             frame.to_parquet(folder / f"{name}.parquet")
         if fit.log_target == "auto":
-            chosen = {"log_target": has_long_tail(train[dictionary["target"]])}
+            chosen = {"log_target": has_long_tail(train[dictionary["target"]].to_numpy())}
             write_json(folder / TARGET.name, chosen)
             print(f"prepare: fit.log_target: auto chooses {chosen['log_target']}")
         joblib.dump(encoder, folder / "encoder.joblib")

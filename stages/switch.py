@@ -12,13 +12,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from stages.describe import draft_table, write_draft
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, require_file, write_whole
+from stages.shared.git import ask_git
 from stages.shared.params import PARAMS, read_mapping, write_params
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
@@ -41,9 +44,10 @@ def run_git(*args: str) -> str:
 
 
 def require_saved(*paths: str) -> None:
-    """Raises InputError if one of these files stands here as git does not have it."""
+    """Raises InputError if one of these files stands here as git does not have it, in no commit."""
     lines = run_git("status", "--porcelain", "--untracked-files=all", "--", *paths).splitlines()
-    unsaved = [line[3:] for line in lines if "D" not in line[:2]]
+    changed = [line[3:].strip('"') for line in lines if "D" not in line[:2]]
+    unsaved = [path for path in changed if ask_git("cat-file", "-t", run_git("hash-object", path).strip()) != "blob"]
     if unsaved:
         rest = f" and {len(unsaved) - 1} more" if unsaved[1:] else ""
         raise InputError(
@@ -83,8 +87,11 @@ def choose_files(name: str, table: str, dictionary: str | None, *, force: bool) 
     if not table:
         raise InputError("--table: which file?")
     place, data = find_place(table, "data/raw", name), read_mapping("data")
-    if read_mapping("mlflow")["registered_model"] == name and data["path"] != place.as_posix():
-        raise InputError(f"{name} is the model of {data['path']}; choose another name")
+    committed = (content for _, content in read_commits(PARAMS))
+    for used in [{"mlflow": read_mapping("mlflow"), "data": data}, *committed]:
+        path = used["data"]["path"]
+        if used.get("mlflow", {}).get("registered_model") == name and path != place.as_posix():
+            raise InputError(f"{name} is the model of {path}; choose another name")
     described = find_place(dictionary, "data", name) if dictionary else Path("data", f"{name.lower()}.yaml")
     if described.exists() and not dictionary and not force:
         raise InputError(
@@ -130,11 +137,16 @@ def bring_back(name: str, *, force: bool) -> None:
 
 def find_commit(name: str) -> str:
     """The last commit before this one with this registered model. Raises InputError if there is none."""
-    for commit in run_git("rev-list", "HEAD", "--", PARAMS, *RESULTS).split():
-        content = yaml.safe_load(run_git("show", f"{commit}:./{PARAMS}"))
+    for commit, content in read_commits(PARAMS, *RESULTS):
         if content.get("mlflow", {}).get("registered_model") == name:
             return commit
     raise InputError(f"no commit has a table whose registered_model is {name}; a new one needs --table and --target")
+
+
+def read_commits(*paths: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The commits that changed some files, newest first, each with its params.yaml."""
+    for commit in run_git("rev-list", "HEAD", "--", *paths).split():
+        yield commit, yaml.safe_load(run_git("show", f"{commit}:./{PARAMS}"))
 
 
 def main() -> None:

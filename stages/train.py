@@ -1,23 +1,25 @@
 """train@<model>: fit one model, score it, and show it in MLflow.
 
-Reads   params.yaml (fit and the model's own section), data/prepared/
+Reads   params.yaml (fit, cluster and the model's own section), data/prepared/
 Writes  models/<model> (raw rows in, the target out), metrics/<model>.json, scores/models/<model>/, one MLflow run
 """
 
 from stages.model.catalogue import MODELS, require_model
 from stages.shared.aside import start_aside, submit, wait_for
 from stages.shared.cli import make_parser, run_command
+from stages.shared.params import Cluster, read_section
 
 
 def train(name: str) -> None:
+    room = "stages.cluster.training" if read_section(Cluster).address else "stages.model.training"
     model, aside = require_model(name), start_aside()  # what fits is imported there and MLflow here, at the same time
-    checked, fitted = (submit(aside, f"stages.model.training.{step}", name) for step in ("check_model", "begin_fit"))
+    checked, fitted = (submit(aside, f"{room}.{step}", name) for step in ("check_model", "begin_fit"))
     from stages.tracking.runs import open_run
 
     wait_for(checked)
     with open_run(name, model.title) as log_results:
         wait_for(fitted)
-        log_results(wait_for(submit(aside, "stages.model.training.train_model", name)))
+        log_results(wait_for(submit(aside, f"{room}.train_model", name)))
 
 
 def main() -> None:

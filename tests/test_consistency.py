@@ -12,7 +12,7 @@ from stages.table.dictionary import read_dictionary
 from tests.conftest import ROOT
 
 STAGES = sorted((ROOT / "stages").rglob("*.py"))
-ROOMS = ["shared", "table", "model", "tracking", "registry"]  # each may import those before it
+ROOMS = ["shared", "table", "model", "cluster", "tracking", "registry"]  # each may import those before it
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,14 @@ def list_imports(path):
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             files = [ROOT / f"{name.replace('.', '/')}.py" for name in names]
             found |= {file for file in files if file.exists()}
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("stages."):  # imported by name, elsewhere
+            found |= {file for file in find_named(str(node.value)) if file.exists()}
     return found
+
+
+def find_named(dotted):
+    """The module that a dotted name means, or that of the function that it means."""
+    return [ROOT / f"{name.replace('.', '/')}.py" for name in (dotted, dotted.rpartition(".")[0])]
 
 
 def find_imports(path):
@@ -81,7 +88,7 @@ def test_modules_and_functions_stay_small():
                 lengths += [(node.end_lineno - node.lineno + 1, f"{path.name}:{node.name}")]
     assert sorted(lengths)[len(lengths) // 2][0] <= 12
     assert max(lengths)[0] <= 40, max(lengths)
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 145
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 155
 
 
 def test_every_stage_says_what_it_does(pipeline):

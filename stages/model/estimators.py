@@ -73,7 +73,8 @@ def get_settings(estimator: BaseEstimator) -> dict[str, Any]:
         return {
             f"weight.{name}": weight for (name, _), weight in zip(estimator.members, estimator.weights, strict=True)
         }
-    settings = find_regressor(estimator).get_params()
+    regressor = find_regressor(estimator)
+    settings = regressor.get_params() | {"sample_rows": getattr(regressor, "sample_rows_", None)}
     return {k: v for k, v in settings.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
 
 

@@ -37,7 +37,18 @@ SAMPLE = 10_000  # rows that are enough for a predict time or a learning curve
 
 def read_table(name: str) -> pd.DataFrame:
     """One of the tables that prepare wrote. Raises InputError if it has not run, or if the table is damaged."""
-    path = require_file(PREPARED / f"{name}.parquet")
+    files = list_files(name)
+    return read_file(files[0]) if len(files) == 1 else pd.concat(map(read_file, files))
+
+
+def list_files(name: str) -> list[Path]:
+    """The file of one of the tables that prepare wrote, or, if that was on a cluster, the files of its parts."""
+    path = PREPARED / f"{name}.parquet"
+    return sorted(path.iterdir()) if path.is_dir() else [require_file(path)]
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """A table, or a part of one. Raises InputError if it is damaged."""
     try:
         return pd.read_parquet(path)
     except DAMAGED as error:
@@ -146,7 +157,7 @@ def name_types(pipeline: "Pipeline") -> dict[str, str]:
 
 def time_pipeline(pipeline: "Pipeline") -> float:
     """Seconds from a raw row to its prediction, when many come at once."""
-    rows = read_table("rows_test").head(SAMPLE)
+    rows = read_file(list_files("rows_test")[0]).head(SAMPLE)
     started = time.perf_counter()
     pipeline.predict(rows)
     return (time.perf_counter() - started) / len(rows)

@@ -35,10 +35,13 @@ class LogSkewed(TransformerMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: object = None) -> Self:
         """Learn ranges and skewness from (n_rows, n_features)."""
         low, high = X.min(axis=0).astype(float), X.max(axis=0).astype(float)
+        return self.fit_moments(low, high, np.array([measure_skewness(column.astype(float)) for column in X.T]))
+
+    def fit_moments(self, low: np.ndarray, high: np.ndarray, skewness: np.ndarray) -> Self:
+        """Learn from smallest, largest and skewness of each column, (n_features,)."""
         reach = self.margin * (high - low)
         self.low_, self.high_ = low - reach, high + reach
-        skewness = np.array([abs(measure_skewness(column.astype(float))) for column in X.T])
-        self.skewed_ = (skewness > self.threshold) & (low >= 0) & (high > 1)
+        self.skewed_ = (np.abs(skewness) > self.threshold) & (low >= 0) & (high > 1)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -89,7 +92,10 @@ class Independent(TransformerMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: object = None) -> Self:
         """Learn which columns of centred (n_rows, n_features) to keep, by a Cholesky factorisation that skips some."""
-        products = X.T @ X
+        return self.fit_products(X.T @ X)
+
+    def fit_products(self, products: np.ndarray) -> Self:
+        """Learn from X'X, (n_features, n_features)."""
         factor, self.kept_ = np.zeros_like(products), np.zeros(len(products), dtype=bool)
         for j, column in enumerate(products):
             new = column[j] - factor[j] @ factor[j]
@@ -110,3 +116,11 @@ def measure_skewness(values: np.ndarray) -> float:
     squared = centred * centred  # numpy's ** 3 takes twenty times as long as two products
     variance = float(squared.mean())
     return float((squared * centred).mean()) / variance**1.5 if variance else 0.0
+
+
+def has_long_tail(target: np.ndarray) -> bool:
+    """Whether the log of a target is easier to learn: it is positive, skewed, and its log is less so."""
+    if target.min() <= 0:
+        return False
+    skewness = measure_skewness(target)
+    return skewness > LogSkewed().threshold and abs(measure_skewness(np.log1p(target))) < skewness

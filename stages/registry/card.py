@@ -8,7 +8,7 @@ from tabulate import tabulate
 from stages.model.estimators import get_settings
 from stages.model.metrics import Scores, find_cv, name_cv, show_amount, show_score
 from stages.model.results import load_object, read_fit, read_scores_file, read_table
-from stages.shared.files import hash_file, model_file
+from stages.shared.files import hash_file, hash_table, model_file
 from stages.shared.git import show_way_back
 from stages.shared.params import Data, read_section
 from stages.table.columns import name_target
@@ -133,7 +133,7 @@ def describe_data(dictionary: dict[str, Any]) -> str:
     train, test = (len(read_table(f"y_{part}")) for part in ("train", "test"))
     kind, column = ("random", "") if data.split == "random" else next(iter(data.split.items()))
     split = SPLITS[kind].format(seed=data.seed, column=column)
-    return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_file(data.path)}`).
+    return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_table(data.path)}`).
 - Target: {name_target(dictionary)}, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
 - Split: {train} training rows and {test} test rows, {split}. No row is left out of a fit or of a
   score. The test rows chose no feature and no hyperparameter."""

@@ -73,13 +73,18 @@ def format_leaderboard(
         interval = f"{s['test_r2_low']:.3f} – {s['test_r2_high']:.3f}"
         cv = show_score(metric, s)
         fit = "" if seconds.get(name) is None else f"{seconds[name]:.2f}"
-        title = f"{s['model']}{' (weak)' if is_weak(s) else ''}"
+        title = f"{s['model']}{show_sample(s)}{' (weak)' if is_weak(s) else ''}"
         change = describe_change(s, read_committed_scores(name))
         lines.append((rank, title, *format_errors(s), interval, cv, fit, change))
     lines.append(("", "(median)", *format_errors(baseline), "", "", "", ""))
     alignment = ["right", "left", *["right"] * (len(HEADER) - 2)]
     header = [title.replace("CV", name_cv(metric)) for title in HEADER]
     return tabulate(lines, header, style, disable_numparse=True, colalign=alignment)
+
+
+def show_sample(scores: Scores) -> str:
+    """How many rows a model has learned from, if they are a sample."""
+    return f" (on {scores['sample_rows']:,} rows)" if "sample_rows" in scores else ""
 
 
 def format_errors(scores: Scores) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from stages.model.metrics import METRICS, Scores, find_metric, is_weak, score_predictions
-from stages.model.results import load_object, read_table, read_targets
+from stages.model.results import list_files, load_object, read_file, read_targets
 from stages.registry import versions as registry
 from stages.registry.card import summarize
 from stages.shared.cli import InputError
@@ -68,11 +68,15 @@ def predict_test(pipeline: "Pipeline | str") -> np.ndarray | str:
     """The predictions for the current test rows, (n_rows,), or why they can't be had."""
     if isinstance(pipeline, str):
         return pipeline
-    rows = read_table("rows_test")
     try:
-        return np.asarray(pipeline.predict(rows))
+        return predict_rows(pipeline)
     except DAMAGED as error:
         return first_line(error)
+
+
+def predict_rows(pipeline: "Pipeline") -> np.ndarray:
+    """The predictions for the test rows, (n_rows,), file by file."""
+    return np.concatenate([pipeline.predict(read_file(file)) for file in list_files("rows_test")])
 
 
 def score_version(version: ModelVersion) -> Scores | str:
@@ -241,5 +245,5 @@ def compare(logged: "Pipeline | str", path: Path) -> str:
     predicted = predict_test(logged)
     if isinstance(predicted, str):
         return predicted
-    same = np.allclose(predicted, load_object(path).predict(read_table("rows_test")), rtol=1e-9)
+    same = np.allclose(predicted, predict_rows(load_object(path)), rtol=1e-9)
     return "" if same else "it predicts other values than DVC's file"

@@ -92,6 +92,13 @@ def hash_content(content: Any) -> str:
     return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
+def hash_table(path: str) -> str:
+    """md5 of the table to learn from, a file or a folder of parts, or where to look for that of one elsewhere."""
+    if "://" in path:
+        return "see dvc.lock"
+    return hash_folder(path) if Path(path).is_dir() else hash_file(path)
+
+
 @contextmanager
 def write_whole(path: str | Path, *, optional: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder, that takes its name only when the block ends well.

@@ -57,6 +57,13 @@ class Fit(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
 
+class Cluster(Section):
+    """Where fits run: here for null, in processes of this machine for `local`, or on the Dask cluster at an address."""
+
+    address: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://[^/\\s]+:\d+)$")] | None
+    sample_rows: Annotated[int, Field(ge=100)]
+
+
 class Mlflow(Section):
     """What a table's runs and models are called. Read when it is needed, and declared under `register` alone: a new
     name trains nothing again.

@@ -252,6 +252,12 @@ class Tally:
             values = list(dict.fromkeys([*values, *shown]))[:3]
             self.rules[finding.column, finding.rule] = (count + len(finding.positions), values, rows)
 
+    def merge(self, other: "Tally") -> None:
+        """Add what was found in another part of the same table."""
+        for key, (more, shown, places) in other.rules.items():
+            count, values, rows = self.rules.get(key, (0, [], []))
+            self.rules[key] = (count + more, list(dict.fromkeys([*values, *shown]))[:3], [*rows, *places][:5])
+
     def add_lines(self, lines: list[str]) -> None:
         """Lines without one cell for each column, which are in no batch and have no id."""
         if lines:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,18 @@ from stages.table.checks import (
 from stages.table.reading import find_dialect, read_batches
 
 
+@dataclass
+class Checked:
+    """Some rows of a table with their types, indexed by id, none if there is a fault; the faults; how many rows have no
+    target, and are left out; and which columns hold a value.
+    """
+
+    rows: pd.DataFrame
+    faults: Tally
+    without_target: int
+    filled: set[str]
+
+
 def read_table(
     path: str, dictionary: dict[str, Any], log_target: bool = True, beside: Sequence[str] = ()
 ) -> pd.DataFrame:
@@ -33,31 +46,65 @@ def read_table(
     Columns that nothing is learned from, but for those named `beside`, and rows without a target are left out.
     Raises InputError that lists every fault with column, rule and example row ids.
     """
+    checked = check_part(path, dictionary, log_target, beside)
+    target = dictionary["target"]
+    require_whole(path, [checked], choose_columns(dictionary, beside), target)
+    if np.ptp(checked.rows[target].to_numpy()) == 0:
+        raise InputError(f"{path}: {target}: holds {checked.rows[target].iloc[0]:g} in every row; nothing to learn")
+    return checked.rows
+
+
+def require_whole(path: str, parts: Sequence[Checked], names: Sequence[str], target: str) -> None:
+    """Raises InputError with every fault of all parts of a table. Rows that are left out are told on stderr."""
+    filled, without = set[str]().union(*(part.filled for part in parts)), sum(part.without_target for part in parts)
+    faults = Tally()
+    for part in parts:
+        faults.merge(part.faults)
+    if target not in filled and not faults.rules:
+        raise InputError(f"{path}: {target}: holds no value at all")
+    if without:
+        print(f"warning: {path}: {without:,} row(s) without {target} are left out", file=sys.stderr)
+    empty = [Finding(name, "holds no value at all", np.arange(0), []) for name in names if name not in filled]
+    faults.add(empty, pd.Index([]))
+    if faults.rules:
+        raise InputError(f"{path}: {len(faults.rules)} fault(s), nothing written", faults.describe())
+
+
+def check_part(
+    path: str,
+    dictionary: dict[str, Any],
+    log_target: bool = True,
+    beside: Sequence[str] = (),
+    *,
+    may_be_empty: bool = False,
+) -> Checked:
+    """A table, or a part of one, held against its dictionary. Raises InputError if it cannot be read."""
     numbers = {name: holds_numbers(name, dictionary) for name in choose_columns(dictionary, beside)}
     tally, lines = Tally(), list[str]()
     if not set(numbers) - {dictionary["target"], dictionary.get("id")}:
         raise InputError(f"{path}: no columns to learn from beside {' and '.join(numbers)}")
-    batches = [batch for batch, _ in read_batches(path, numbers, lines.append, find_dialect(dictionary))]
+    read = read_batches(path, numbers, lines.append, find_dialect(dictionary), may_be_empty=may_be_empty)
+    batches = [batch for batch, _ in read if len(batch)]
+    tally.add_lines(lines)
+    if not batches:
+        return Checked(pd.DataFrame(), tally, 0, set())
     batch = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()[0]
-    rules = make_rules(numbers, dictionary)
-    batch = drop_without_target(batch, path, next(rule for rule in rules if rule.name == dictionary["target"]))
+    rules, n_rows = make_rules(numbers, dictionary), len(batch)
+    batch = drop_without_target(batch, next(rule for rule in rules if rule.name == dictionary["target"]))
     rows, faults, marks = check_batch(batch, rules)
     faults += marks + check_target(rows, dictionary["target"], log_target)
-    faults += [
-        Finding(name, "holds no value at all", np.arange(0), []) for name in rows if not rows[name].notna().any()
-    ]
     ids = pd.Series(np.arange(1, len(rows) + 1), name="row")
     if "id" in dictionary:
         ids = rows[dictionary["id"]]
         faults += check_ids(ids, flag_rows(faults, len(rows)), SeenIds())
     tally.add(faults, ids.map("{:.16g}".format) if ids.dtype == float else ids)
-    tally.add_lines(lines)
+    filled = {name for name in rows if rows[name].notna().any()}
     if tally.rules:
-        raise InputError(f"{path}: {len(tally.rules)} fault(s), nothing written", tally.describe())
+        return Checked(pd.DataFrame(), tally, n_rows - len(rows), filled)
     rows = rows.astype({name: "str" for name, number in numbers.items() if not number})
-    if "id" not in dictionary:
-        return rows
-    return rows.set_index(ids.astype("int64" if ids.dtype == float else "str")).drop(columns=ids.name)
+    if "id" in dictionary:
+        rows = rows.set_index(ids.astype("int64" if ids.dtype == float else "str")).drop(columns=ids.name)
+    return Checked(rows, tally, n_rows - len(rows), filled)
 
 
 def choose_columns(dictionary: dict[str, Any], beside: Sequence[str] = ()) -> list[str]:
@@ -72,16 +119,11 @@ def choose_columns(dictionary: dict[str, Any], beside: Sequence[str] = ()) -> li
     return [name for name, c in columns.items() if name in needed or (c.get("feature", True) and c["type"] != "text")]
 
 
-def drop_without_target(batch: pa.RecordBatch, path: str, rule: Rule) -> pa.RecordBatch:
-    """The rows that have a target; how many have none is told on stderr. Raises InputError if none has."""
+def drop_without_target(batch: pa.RecordBatch, rule: Rule) -> pa.RecordBatch:
+    """The rows that have a target, or a fault in its place."""
     values, wrong = parse_numbers(batch[rule.name], rule)
     kept = ~np.isnan(values) | wrong
-    if not kept.any():
-        raise InputError(f"{path}: {rule.name}: holds no value at all")
-    if kept.all():
-        return batch
-    print(f"warning: {path}: {np.sum(~kept):,} row(s) without {rule.name} are left out", file=sys.stderr)
-    return batch.filter(pa.array(kept))
+    return batch if kept.all() else batch.filter(pa.array(kept))
 
 
 def check_target(rows: pd.DataFrame, target: str, log_target: bool) -> list[Finding]:

@@ -24,6 +24,7 @@ FEWEST = 20  # values that tell text from a category
 WORDS = {"?", "-", "--", ".", "n/a", "na", "#n/a", "nan", "null", "nil", "none", "missing", "unknown", "(null)"}
 YES_NO = {"true", "false", "yes", "no"}
 WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0+)?$")  # a number that comes back as it was, unlike 007
+CODED = re.compile(r"-?0\d")  # numbers that are names, as 01234 is
 FORMS = [{"decimal": ","}, {"thousands": ","}, {"decimal": ",", "thousands": "."}]  # of numbers, beside 1234.5
 SAMPLE = 50  # words that are tried first
 DAYS = ["%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y"]
@@ -105,7 +106,8 @@ def find_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dictio
     """A column of numbers, a few odd words among them; the target is one, whatever it holds."""
     values, wrong = parse_words(plain, dictionary)
     strange = {word: plain[word] for word, is_wrong in zip(plain, wrong.tolist(), strict=True) if is_wrong}
-    number = replace(facts, entry=make_entry(type="number"))
+    coded = name != dictionary["target"] and any(CODED.match(word) for word in plain)
+    number = replace(facts, entry=make_entry(type="nominal" if coded else "number"))
     if sum(strange.values()) <= ODD * plain.total():
         good = values[~wrong]
         number = replace(number, missing=facts.missing + sum(strange.values()), odd=facts.odd | strange)

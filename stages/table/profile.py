@@ -22,12 +22,10 @@ CODE = re.compile(r"(?i)(^|[^a-z])(zip|postal|postcode|plz|code|type|class|categ
 UNIT = re.compile(r"[(\[]\s*([^()\[\]]+?)\s*[)\]]\s*$")
 
 
-def find_useless(facts: Mapping[str, Facts], target: str) -> dict[str, str]:
+def find_useless(facts: Mapping[str, Facts]) -> dict[str, str]:
     """The columns from which there is nothing to learn, and why."""
     reasons = {}
     for name, fact in facts.items():
-        if name == target:
-            continue
         if len(fact.counts) == 1 and not fact.missing:
             reasons[name] = f"holds {next(iter(fact.counts)):.40} in every row"
         elif tells_rows_apart(name, fact):

@@ -81,7 +81,12 @@ def read_names(path: str, dialect: Dialect) -> list[str]:
 
 
 def read_batches(
-    path: str, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None], dialect: Dialect
+    path: str,
+    numbers: Mapping[str, bool],
+    on_bad_line: Callable[[str], None],
+    dialect: Dialect,
+    *,
+    may_be_empty: bool = False,
 ) -> Batches:
     """A table a few thousand rows at a time, as text, each with the share of the file read so far.
 
@@ -98,7 +103,7 @@ def read_batches(
             yield batch, share
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"{path}: {describe_failure(error, dialect)}") from None
-    if not count:
+    if not count and not may_be_empty:
         raise InputError(f"{path}: a header and no rows")
 
 
@@ -125,7 +130,7 @@ def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
         raise InputError(f"{file}: columns that hold lists or records: {join_some(nested)}")
     for batch in opened.iter_batches(4096, columns=list(numbers)):
         count += len(batch)
-        yield batch, count / opened.metadata.num_rows
+        yield batch, count / max(1, opened.metadata.num_rows)
 
 
 def read_csv(file: Path, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None], dialect: Dialect) -> Batches:

@@ -63,6 +63,7 @@ def split_groups(groups: pd.Series, data: Data) -> tuple[np.ndarray, np.ndarray]
         train, test = next(splitter.split(groups, groups=groups))
     except ValueError:
         raise InputError(
-            f"{groups.nunique()} group(s) and data.test_size = {data.test_size} leave none on one of the sides"
+            f"params.yaml: data.split.group: {groups.nunique()} group(s) and data.test_size = {data.test_size} leave "
+            "none on one of the sides; at least 2 are needed"
         ) from None
     return train, test

@@ -13,7 +13,7 @@ import mlflow
 import pandas as pd
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunTag
 
-from stages.model.results import load_object, read_scores_file
+from stages.model.results import list_files, load_object, read_scores_file
 from stages.shared.aside import submit, wait_for
 from stages.shared.files import PREPARED, model_file
 from stages.table.columns import name_target
@@ -152,7 +152,7 @@ def read_example() -> pd.DataFrame:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    first = next(ParquetFile(PREPARED / "rows_train.parquet").iter_batches(batch_size=3))
+    first = next(ParquetFile(list_files("rows_train")[0]).iter_batches(batch_size=3))
     return pa.Table.from_batches([first]).to_pandas()
 
 

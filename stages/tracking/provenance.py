@@ -12,6 +12,7 @@ from stages.shared.files import (
     hash_content,
     hash_file,
     hash_folder,
+    hash_table,
     metrics_file,
     model_file,
     read_yaml,
@@ -47,7 +48,7 @@ def describe_provenance(name: str) -> dict[str, Any]:
         "uncommitted_changes": bool(changed),
         "experiment": os.environ.get("DVC_EXP_NAME"),
         "inputs": {
-            data.path: hash_file(data.path),
+            data.path: hash_table(data.path),
             data.dictionary: hash_file(data.dictionary),
             PREPARED.as_posix(): hash_folder(PREPARED),
         },

@@ -1,0 +1,176 @@
+"""A Dask cluster to work on, workers that are fit for it, and what happens when one of them is lost."""
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future as Outcome
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dask
+from distributed import Client, Future, LocalCluster, as_completed
+
+from stages.shared.cli import InputError
+
+T = TypeVar("T")
+
+SECONDS_PER_LINE = 5  # of progress
+SECONDS_TO_ANSWER = 5
+PACKAGES = ("dask", "distributed", "lightgbm", "numpy", "pandas", "pyarrow", "scikit-learn", "xgboost")
+LOST = {"KilledWorker", "CommClosedError", "FutureCancelledError", "LightGBMError", "XGBoostError", "TimeoutError"}
+SETTINGS = {
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.timeouts.tcp": "120s",
+    "distributed.logging.distributed": "critical",
+}
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Client]:
+    """A client of the cluster at an address; of `local`, one process for each core, which end with the block.
+
+    Raises InputError if no scheduler answers, if it has no workers, or if they cannot run what is sent to them.
+    """
+    with dask.config.set(SETTINGS), open_client(address) as client:
+        check_workers(client)
+        print(f"cluster: {len(client.ncores())} worker(s), dashboard {client.dashboard_link}", flush=True)
+        yield client
+
+
+@contextmanager
+def open_client(address: str) -> Iterator[Client]:
+    if address == "local":
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            LocalCluster(
+                n_workers=os.cpu_count(), threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=folder
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    where = f"params.yaml: cluster.address = {address}"
+    try:
+        client = Client(address, timeout=SECONDS_TO_ANSWER)
+    except (OSError, ValueError):
+        raise InputError(f"{where}: no scheduler answers there") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=SECONDS_TO_ANSWER)
+        except TimeoutError:
+            raise InputError(f"{where}: the scheduler there has no workers; start some with `dask worker`") from None
+        yield client
+
+
+def make_probe() -> Callable[[], dict[str, str]]:
+    """A function that tells versions and where the project is; inside another, Dask sends its code and not its name."""
+    root, packages = str(Path.cwd()), PACKAGES
+
+    def probe() -> dict[str, str]:
+        import importlib.metadata
+        import importlib.util
+        import pathlib
+        import platform
+
+        found = {"Python": platform.python_version()}
+        for name in packages:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                found[name] = "none"
+        spec = importlib.util.find_spec("stages")
+        places = [*(spec.submodule_search_locations or [])] if spec else []
+        found["stages on its path"] = str(pathlib.Path(places[0]).resolve()) if places else "none"
+        found["folder of the project"] = root if pathlib.Path(root).is_dir() else "none"
+        return found
+
+    return probe
+
+
+def check_workers(client: Client) -> None:
+    """Raises InputError that lists what differs on each worker from this machine."""
+    probe = make_probe()
+    here, faults = probe(), []
+    for worker, there in client.run(probe).items():
+        different = [f"{key} {there[key]}, here {value}" for key, value in here.items() if there[key] != value]
+        if different:
+            faults.append(f"{worker}: {'; '.join(different)}")
+    if faults:
+        raise InputError(f"{len(faults)} worker(s) cannot run this project; each needs the same packages", faults)
+
+
+def map_parts(client: Client, function: Callable[..., T], parts: Iterable[Any], what: str, **shared: Any) -> list[T]:
+    """What a function returns for each part, in their order, with a line of progress every few seconds.
+
+    Raises InputError if one part kills worker after worker.
+    """
+    futures = client.map(partial(function, **shared), list(parts), pure=False)
+    return collect(client, futures, what)
+
+
+def collect(client: Client, futures: list[Future], what: str) -> list[Any]:
+    shown = time.monotonic()
+    for count, _ in enumerate(as_completed(futures), start=1):
+        if time.monotonic() - shown >= SECONDS_PER_LINE:
+            shown = time.monotonic()
+            print(f"{what}: {count} of {len(futures)} parts", file=sys.stderr, flush=True)
+    try:
+        return client.gather(futures)
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+        raise describe_loss(what, error) from None
+
+
+def describe_loss(what: str, error: Exception) -> InputError:
+    said = (str(error).strip().splitlines() or [""])[0][:200]
+    return InputError(
+        f"{what}: worker after worker was lost ({type(error).__name__}: {said}); the usual reason is memory: a part "
+        "may take a tenth of a worker's, so write smaller ones"
+    )
+
+
+def try_twice(client: Client, fit: Callable[[], T], what: str) -> T:
+    """What a fit over all workers returns, which is begun again, once, if one of them is lost.
+
+    Raises InputError if that is lost too.
+    """
+    try:
+        return watch(client, fit)
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+    print(f"{what}: a worker was lost; the fit begins again", file=sys.stderr, flush=True)
+    client.restart(timeout=60)  # what still waits for the lost worker ends
+    try:
+        return watch(client, fit)
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+        raise describe_loss(what, error) from None
+
+
+def watch(client: Client, fit: Callable[[], T]) -> T:
+    """What a fit returns. Raises TimeoutError if a worker goes meanwhile: the others would wait for it for ever."""
+    workers, outcome = set(client.ncores()), Outcome[T]()
+
+    def run() -> None:
+        try:
+            outcome.set_result(fit())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            return outcome.result(timeout=1)
+        except TimeoutError:
+            if outcome.done():
+                raise
+            if workers - set(client.ncores()):
+                raise TimeoutError("a worker is gone") from None
