@@ -130,23 +130,13 @@ def collect(client: Client, futures: list[Future], what: str) -> list[Any]:
 def describe_loss(what: str, error: Exception) -> InputError:
     said = (str(error).strip().splitlines() or [""])[0][:200]
     return InputError(
-        f"{what}: worker after worker was lost ({type(error).__name__}: {said}); the usual reason is memory: a part "
+        f"{what}: workers were lost ({type(error).__name__}: {said}); the usual reason is memory: a part "
         "may take a tenth of a worker's, so write smaller ones"
     )
 
 
-def try_twice(client: Client, fit: Callable[[], T], what: str) -> T:
-    """What a fit over all workers returns, which is begun again, once, if one of them is lost.
-
-    Raises InputError if that is lost too.
-    """
-    try:
-        return watch(client, fit)
-    except Exception as error:
-        if type(error).__name__ not in LOST:
-            raise
-    print(f"{what}: a worker was lost; the fit begins again", file=sys.stderr, flush=True)
-    client.restart(timeout=60)  # what still waits for the lost worker ends
+def fit_together(client: Client, fit: Callable[[], T], what: str) -> T:
+    """What a fit over all workers returns. Raises InputError if one of them is lost, which ends it."""
     try:
         return watch(client, fit)
     except Exception as error:

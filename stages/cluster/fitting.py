@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from stages.cluster.connection import map_parts, try_twice
+from stages.cluster.connection import fit_together, map_parts
 from stages.cluster.moments import choose, fit_linear, measure
 from stages.cluster.pieces import Piece, draw, draw_folds, read_piece
 from stages.model.auto import Size, apply_rules, find_auto, leave_out_auto
@@ -74,7 +74,7 @@ def fit_all(client: Client, task: Task, table: Table) -> list[BaseEstimator]:
         tell(what, {key: known[key] for key in find_auto(name, section)})
         regressor = build_regressor(name, known, fit.seed, 1)
         fitted = [
-            try_twice(client, partial(fit_booster, client, name, regressor, table, folds), what) for folds in lists
+            fit_together(client, partial(fit_booster, client, name, regressor, table, folds), what) for folds in lists
         ]
         return [assemble(name, [("regressor", one)], fit) for one in fitted]
     share = min(1.0, sample_rows / table.size.rows)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import joblib
@@ -29,7 +28,6 @@ if importlib.util.find_spec("distributed") is None:
     pytest.skip("not installed: Dask", allow_module_level=True)
 
 from distributed import Client, LocalCluster
-from xgboost.callback import TrainingCallback
 
 from stages.cluster import connection, fitting, moments
 from stages.cluster.pieces import Piece
@@ -130,37 +128,12 @@ def test_killed_worker_changes_no_result_of_a_map(client, tmp_path):
     assert connection.map_parts(client, die_once, range(6), "test", flag=tmp_path / "flag") == [0, 1, 4, 9, 16, 25]
 
 
-class DieOnce(TrainingCallback):
-    """Kills the first worker that has grown five trees."""
-
-    def __init__(self, flag):
-        self.flag = flag
-
-    def after_iteration(self, model, epoch, evals_log):
-        if epoch == 5 and not self.flag.exists():
-            self.flag.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return False
-
-
-def test_worker_killed_in_a_fit_begins_it_again_and_changes_nothing(client, table, tmp_path, capsys):
-    regressor = build_regressor("xgboost", {"n_estimators": 20, "max_depth": 3}, 42, 1)
-    undisturbed = fitting.fit_booster(client, "xgboost", regressor, table, [*range(5)])
-    regressor.set_params(callbacks=[DieOnce(tmp_path / "flag")])
-    fit = partial(fitting.fit_booster, client, "xgboost", regressor, table, [*range(5)])
-    again = connection.try_twice(client, fit, "train@xgboost")
-    assert (tmp_path / "flag").exists()
-    assert "begins again" in capsys.readouterr().err
-    X = read("X_test").to_numpy()
-    np.testing.assert_allclose(again.predict(X), undisturbed.predict(X), rtol=1e-3)
-
-
-def test_fit_lost_twice_is_one_clear_line(client):
+def test_lost_fit_is_one_clear_line(client):
     def lose():
         raise TimeoutError("gone")
 
-    with pytest.raises(InputError, match=r"train@x: worker after worker was lost \(TimeoutError: gone\)"):
-        connection.try_twice(client, lose, "train@x")
+    with pytest.raises(InputError, match=r"train@x: workers were lost \(TimeoutError: gone\)"):
+        connection.fit_together(client, lose, "train@x")
 
 
 def change_parts(folder, **changes):
@@ -232,7 +205,6 @@ def test_worker_without_the_project_is_named(folder, tmp_path):
 def test_one_machine_imports_no_dask(project):
     code = """
 import sys
-from functools import partial
 import stages.predict, stages.train, stages.blend, stages.champion, stages.model.training
 from stages.prepare import main
 sys.argv = ["prepare"]
