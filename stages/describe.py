@@ -58,8 +58,8 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     if facts[target].low is None:
         shown = ", ".join(repr(word) for word in list(facts[target].counts)[:3])
         raise InputError(f"--target {target}: must be a column of numbers; found {shown or 'no value'} in {path}")
-    if reason := find_useless({target: facts[target]}).get(target):
-        raise InputError(f"--target {target}: {reason}; there is nothing to learn in {path}")
+    if len(facts[target].counts) == 1:
+        raise InputError(f"--target {target}: holds {next(iter(facts[target].counts))} in every row of {path}")
     entries = {name: fact.entry for name, fact in facts.items()}
     rows = read_table(path, {**dictionary, "columns": entries}, log_target=False)
     useless = find_useless({name: fact for name, fact in facts.items() if name != target})
@@ -75,7 +75,8 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     notes = {name: note_column(fact, useless.get(name)) for name, fact in facts.items()}
     notes |= {dictionary["id"]: "names the rows"} if "id" in dictionary else {}
     features = rows.drop(columns=[*useless, *([dictionary["id"]] if "id" in dictionary else [])], errors="ignore")
-    return Draft(dictionary, facts[target].rows, notes, [*list_findings(features, facts, target)])
+    doubts = [f"{target} {reason}: is it to be learned?" for reason in find_useless({target: facts[target]}).values()]
+    return Draft(dictionary, facts[target].rows, notes, [*doubts, *list_findings(features, facts, target)])
 
 
 def take_first(columns: dict[str, Any]) -> dict[str, Any]:

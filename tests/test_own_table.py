@@ -172,6 +172,29 @@ def test_results_that_git_does_not_have_are_not_dropped_unasked(project, tmp_pat
     project.run("git", "checkout", "--quiet", "metrics")
 
 
+@pytest.mark.slow
+def test_a_new_table_cannot_take_the_name_of_another_that_git_knows(project, tmp_path):
+    make_tiny()[0].to_csv(tmp_path / "table.csv", **WAYS)
+    kept = project.run("git", "status", "--porcelain").stdout
+    words = ["HousePricesPredictor", "--table", str(tmp_path / "table.csv"), "--target", "mean area", "--force"]
+    done = project.stage("switch", *words, check=False)
+    assert done.returncode == 1
+    assert "HousePricesPredictor is the model of data/raw/train.csv; choose another name" in done.stderr
+    assert project.run("git", "status", "--porcelain").stdout == kept
+
+
+@pytest.mark.slow
+def test_what_git_brought_back_may_go_again(project, tmp_path):
+    """Files of another commit differ from the last one, and are not lost."""
+    make_tiny()[0].to_csv(tmp_path / "table.csv", **WAYS)
+    project.stage("switch", "Kept", "--table", str(tmp_path / "table.csv"), "--target", "mean area", "--force")
+    project.commit("another table")
+    project.stage("switch", "HousePricesPredictor")
+    assert "dvc.lock" in project.run("git", "status", "--porcelain").stdout
+    project.stage("switch", "Kept")
+    assert not (project.root / "dvc.lock").exists()
+
+
 def write(path, frame, **ways):
     frame.to_csv(path, **WAYS, **ways)
     return str(path)
@@ -269,6 +292,15 @@ def test_leaks_and_all_that_looks_wrong_is_flagged(tmp_path):
     assert "1 % missing" in text
 
 
+def test_what_pandas_writes_before_the_rows_and_what_begins_with_zero_are_no_numbers_to_learn_from(tmp_path):
+    rows = pd.DataFrame({"zone": [f"{n % 7:03}" for n in range(60)], "size": RNG.random(60), "rank": range(1, 61)})
+    rows.to_csv(tmp_path / "table.csv")
+    dictionary, _, printed = draft(str(tmp_path / "table.csv"), "rank")
+    types = {name: column["type"] for name, column in dictionary["columns"].items() if column["feature"]}
+    assert types == {"zone": "nominal", "size": "number", "rank": "number"}
+    assert "rank counts the rows: is it to be learned?" in printed
+
+
 def test_copies_of_rows_are_counted(tmp_path):
     table, target = make_tiny()
     *_, printed = draft(write(tmp_path / "table.csv", pd.concat([table, table.head(3)])), target)
@@ -333,6 +365,7 @@ BAD = {
     "no target": (["table.csv"], "--target: which column"),
     "unknown target": (["table.csv", "--target", "x"], "--target x: no column of table.csv, which has mean radius"),
     "words for a target": (["words.csv", "--target", "name"], "must be a column of numbers; found 'anna'"),
+    "the same everywhere": (["table.csv", "--target", "one"], "--target one: holds 1 in every row of table.csv"),
     "dictionary exists": (["drafted.csv", "--target", "mean area"], "drafted.yaml: exists already; --update"),
     "nothing to update": (["table.csv", "--update"], "table.yaml: no such file"),
 }
@@ -341,7 +374,7 @@ BAD = {
 @pytest.mark.parametrize("fault", BAD)
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, fault):
     words, message = BAD[fault]
-    table, _ = make_tiny()
+    table = make_tiny()[0].assign(one=1)
     for name in ("table.csv", "drafted.csv"):
         write(tmp_path / name, table)
     (tmp_path / "words.csv").write_text("name,n\nanna,1\nben,2\n")

@@ -173,3 +173,8 @@ def test_faulty_formula_is_refused(tmp_path, formula, words):
     with pytest.raises(InputError, match=words) as error:
         read_dictionary(str(path))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_target_that_is_the_same_in_every_row_is_refused(raw, dictionary):
+    with pytest.raises(InputError, match="SalePrice: holds 208500 in every row; nothing to learn"):
+        read_table(raw(lambda table: table.assign(SalePrice="208500")), dictionary)
