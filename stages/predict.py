@@ -5,6 +5,7 @@ Writes  id and prediction of every row; beside it <output>.marks.csv, if values 
         levels (their rows are predicted all the same), and <output>.rejects.csv, if --skip-bad left rows out
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -238,10 +239,8 @@ def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bo
             if not side.count:
                 side.path.unlink()
     said = [f"predict: {count:,} rows of {source} → {output}"]
-    for side, path, what in (
-        (marks, paths[1], "value(s) outside the dictionary's ranges or levels, predicted all the same"),
-        (rejects, paths[2], "row(s) left out"),
-    ):
+    marked = "value(s) outside the dictionary's ranges or levels, predicted all the same"
+    for side, path, what in ((marks, paths[1], marked), (rejects, paths[2], "row(s) left out")):
         if side.count:
             said.append(f"predict: {side.count:,} {what} → {path}")
         elif path.exists():
@@ -256,7 +255,7 @@ def main() -> None:
     parser.add_argument("--skip-bad", action="store_true", help="leave rows with a fault out instead of ending with 1")
     add_model_arguments(parser)
     args = parser.parse_args()
-    if Path(args.input).is_dir() or "*" in args.input:
+    if os.path.isdir(args.input) or "*" in args.input:  # noqa: PTH112 - Path's raises for a name that is too long
         from stages.cluster.predicting import predict_parts
 
         own = import_module(__spec__.name)  # by its name: workers do not have __main__

@@ -34,6 +34,7 @@ def register() -> list[str]:
     """Mirror and promote, and print the leaderboard; returns the files that MLflow keeps of the models here."""
     aside = start_aside()  # what writes models is imported there and MLflow here, at the same time
     submit(aside, "importlib.import_module", "stages.tracking.models")
+    from stages.model.metrics import find_metric
     from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
     from stages.registry.lease import hold_registry
@@ -46,6 +47,7 @@ def register() -> list[str]:
     from stages.tracking.stored import NOTE
 
     settings, report = read_section(Register), read_champion()
+    find_metric(settings.metric)  # which must be known, also if all is in place
     scores = read_scores(report["ranking"])
     experiment_id = connect()
     with explain_store_errors(), store.lock_store():

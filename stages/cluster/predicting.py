@@ -32,9 +32,10 @@ def predict_parts(predict_file: PredictFile, open_model: Callable[..., "Pipeline
 
     Raises InputError with the faults of all parts, or if params.yaml names no cluster.
     """
-    address, parts = read_section(Cluster).address, list_parts(args.input)
+    address = read_section(Cluster).address
     if not address:
         raise InputError(f"{args.input}: parts are predicted on a cluster; set cluster.address in params.yaml")
+    parts = list_parts(args.input)
     if Path(args.output).suffix or Path(args.output).exists():
         raise InputError(f"--output {args.output}: of parts it must be a new folder, with no suffix")
     pipeline = open_model(args.model, trust=args.trust)

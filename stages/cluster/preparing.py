@@ -3,6 +3,7 @@
 Each table of data/prepared/ is then a folder of files, one for each part that has rows, which reads as one table.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ def list_parts(path: str) -> list[str]:
     parts = sorted(name for name in found if name.endswith(SUFFIXES) and not Path(name).name.startswith((".", "_")))
     if not parts:
         raise InputError(f"{path}: no parts there: no file that ends in {', '.join(SUFFIXES)}")
-    return [files.unstrip_protocol(part) if "://" in path else str(Path(part).resolve()) for part in parts]
+    return [files.unstrip_protocol(part) if "://" in path else os.path.abspath(part) for part in parts]  # noqa: PTH100
 
 
 def bring_here(part: str) -> str:
