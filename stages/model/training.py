@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
@@ -84,7 +84,8 @@ def fit_model(name: str) -> Trained:
         if fit.cv_folds:
             rows = read_table("rows_train")
             drawn = draw_folds(len(rows), fit, read_apart())
-            folds = start_aside().submit(cross_validate, encoder, estimator, rows, target["train"], drawn)
+            # a copy, since it is sent by a thread, while the fit below changes the original
+            folds = start_aside().submit(cross_validate, encoder, clone(estimator), rows, target["train"], drawn)
         print(f"train@{name}: {title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()
         estimator.fit(X, target["train"])
