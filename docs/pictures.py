@@ -2,7 +2,8 @@
 
     python -m docs.pictures
 
-Needs Chromium, and `dvc repro` to have run. Writes docs/images/runs.png and plots.png, and notebooks/explore.ipynb.
+Needs Chromium, and `dvc repro` to have run. Writes docs/images/runs.png, columns.png and plots.png, and
+notebooks/explore.ipynb.
 """
 
 import os
@@ -31,6 +32,19 @@ def picture_runs() -> None:
         page.screenshot(path=IMAGES / "runs.png")
 
 
+def picture_columns() -> None:
+    """The two clicks that put test metrics beside the runs."""
+    with serve_ui(ROOT, os.environ) as address, open_page(1500, 640) as page:
+        show_runs(page, address)
+        page.get_by_role("button", name="Close").first.click()
+        page.get_by_role("button", name="Columns").click()
+        page.get_by_placeholder("Search columns").fill("test_")
+        for name in ("test_r2", "test_rmse"):
+            page.get_by_text(name, exact=True).last.click()
+        page.get_by_role("columnheader", name="test_rmse").first.wait_for()
+        page.screenshot(path=IMAGES / "columns.png")
+
+
 def picture_plots() -> None:
     with tempfile.TemporaryDirectory() as folder, open_page(1600, 1200) as page:
         subprocess.run(["dvc", "plots", "show", "--out", folder], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -41,9 +55,10 @@ def picture_plots() -> None:
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     picture_runs()
+    picture_columns()
     picture_plots()
     nbformat.write(execute(NOTEBOOK, ROOT), NOTEBOOK)
-    print("pictures: docs/images/runs.png, docs/images/plots.png and notebooks/explore.ipynb")
+    print("pictures: docs/images/{runs,columns,plots}.png and notebooks/explore.ipynb")
 
 
 if __name__ == "__main__":
