@@ -90,9 +90,7 @@ def fit_model(name: str) -> Trained:
         started = time.perf_counter()
         estimator.fit(X, target["train"])
         seconds = time.perf_counter() - started
-        sides: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        if not folds:
-            sides["train"] = X[:SAMPLE], target["train"][:SAMPLE]
+        sides = {} if folds else {"train": (X[:SAMPLE], target["train"][:SAMPLE])}
         learning = trace_learning(estimator, sides)
         del X, sides  # large tables need the memory
         round_estimator(estimator)
