@@ -5,4 +5,6 @@ from importlib.util import find_spec
 from stages.shared.cli import InputError
 
 if find_spec("distributed") is None:
-    raise InputError("params.yaml: cluster.address needs Dask, which is not installed here: make .venv/cluster")
+    raise InputError(
+        "params.yaml: cluster.address, and a table in parts, need Dask, which is not installed: make .venv/cluster"
+    )

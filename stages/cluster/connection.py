@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 
 from stages.shared.cli import InputError
 
@@ -22,7 +24,7 @@ T = TypeVar("T")
 SECONDS_PER_LINE = 5  # of progress
 SECONDS_TO_ANSWER = 5
 PACKAGES = ("dask", "distributed", "lightgbm", "numpy", "pandas", "pyarrow", "scikit-learn", "xgboost")
-LOST = {"KilledWorker", "CommClosedError", "FutureCancelledError", "LightGBMError", "XGBoostError", "TimeoutError"}
+LOST = (CommClosedError, FutureCancelledError, KilledWorker, TimeoutError)  # what the end of a worker raises
 SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.timeouts.tcp": "120s",
@@ -119,30 +121,28 @@ def collect(client: Client, futures: list[Future], what: str) -> list[Any]:
         if time.monotonic() - shown >= SECONDS_PER_LINE:
             shown = time.monotonic()
             print(f"{what}: {count} of {len(futures)} parts", file=sys.stderr, flush=True)
-    try:
+    with explain_loss(what):
         return client.gather(futures)
-    except Exception as error:
-        if type(error).__name__ not in LOST:
-            raise
-        raise describe_loss(what, error) from None
 
 
-def describe_loss(what: str, error: Exception) -> InputError:
-    said = (str(error).strip().splitlines() or [""])[0][:200]
-    return InputError(
-        f"{what}: workers were lost ({type(error).__name__}: {said}); the usual reason is memory: a part "
-        "may take a tenth of a worker's, so write smaller ones"
-    )
+@contextmanager
+def explain_loss(what: str, *others: type[Exception]) -> Iterator[None]:
+    """The loss of workers as an InputError. others: what a library raises on those that are left."""
+    lost: tuple[type[Exception], ...] = (*LOST, *others)
+    try:
+        yield
+    except lost as error:
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        raise InputError(
+            f"{what}: workers were lost ({type(error).__name__}: {said}); the usual reason is memory: a part "
+            "may take a tenth of a worker's, so write smaller ones"
+        ) from None
 
 
 def fit_together(client: Client, fit: Callable[[], T], what: str) -> T:
     """What a fit over all workers returns. Raises InputError if one of them is lost, which ends it."""
-    try:
+    with explain_loss(what):
         return watch(client, fit)
-    except Exception as error:
-        if type(error).__name__ not in LOST:
-            raise
-        raise describe_loss(what, error) from None
 
 
 def watch(client: Client, fit: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from stages.cluster.connection import fit_together, map_parts
+from stages.cluster.connection import explain_loss, fit_together, map_parts
 from stages.cluster.moments import choose, fit_linear, measure
 from stages.cluster.pieces import Piece, draw, draw_folds, read_piece
 from stages.model.auto import Size, apply_rules, find_auto, leave_out_auto
@@ -138,16 +138,20 @@ def fit_booster(client: Client, name: str, regressor: BaseEstimator, table: Tabl
             targets.append(da.from_delayed(block[1], (rows,), float))
     X, z = client.persist([da.concatenate(blocks), da.concatenate(targets)])
     if name == "xgboost":
+        from xgboost.core import XGBoostError
         from xgboost.dask import DaskXGBRegressor
 
         distributed = DaskXGBRegressor(**regressor.get_params())
         distributed.client = client
         fitted = import_regressor(name)(**regressor.get_params())
-        fitted.load_model(distributed.fit(X, z).get_booster().save_raw())
+        with explain_loss(f"train@{name}", XGBoostError):
+            fitted.load_model(distributed.fit(X, z).get_booster().save_raw())
         return fitted
+    from lightgbm.basic import LightGBMError
     from lightgbm.dask import DaskLGBMRegressor
 
-    return DaskLGBMRegressor(client=client, **regressor.get_params()).fit(X, z).to_local()
+    with explain_loss(f"train@{name}", LightGBMError):
+        return DaskLGBMRegressor(client=client, **regressor.get_params()).fit(X, z).to_local()
 
 
 def predict_piece(piece: Piece, estimators: list[BaseEstimator], n_folds: int) -> np.ndarray:

@@ -19,8 +19,8 @@ from stages.cluster.encoding import encode_part, fit_encoder
 from stages.cluster.fitting import SEARCH_FOLDS, Task, find_sample, fit_all, open_table, predict_piece
 from stages.cluster.pieces import Piece, draw_folds, read_piece
 from stages.model.blend import Blend
-from stages.model.blending import tabulate_members
-from stages.model.catalogue import BLEND, require_model
+from stages.model.blending import write_blend
+from stages.model.catalogue import require_model
 from stages.model.estimators import find_regressor
 from stages.model.folds import score_folds
 from stages.model.metrics import Scores
@@ -121,26 +121,14 @@ def train_model(name: str) -> dict[str, float]:
 
 def train_blend(members: dict[str, float], out_of_fold: np.ndarray) -> dict[str, float]:
     """The members as they were fitted, blended; the blend's scores and files. Returns timings in seconds."""
-    fit, target = read_fit(), read_targets()
+    fit = read_fit()
     pipelines = {name: load_object(model_file(name)) for name in members}
     blend = Blend([(n, clone(p["estimator"])) for n, p in pipelines.items()], [*members.values()], bool(fit.log_target))
     blend.fitted_ = [pipeline["estimator"] for pipeline in pipelines.values()]
     pipeline = Pipeline([("encoder", next(iter(pipelines.values()))["encoder"]), ("estimator", blend)])
     with connect(str(read_section(Cluster).address)) as client:
         predicted = {part: predict_all(client, part, [blend], 1)[:, 0] for part in PARTS}
-    scores = score_parts(target, predicted, fit.seed, BLEND)
-    tables = {
-        "predictions": tabulate_predictions("test", predicted["test"]),
-        "features": tabulate_members(members),
-        "learning": pd.DataFrame(columns=["rows", "iteration", "rmse"]),
-    }
-    if len(out_of_fold):
-        scores |= score_folds(target["train"], out_of_fold)
-        tables["out_of_fold"] = tabulate_predictions("train", out_of_fold)
-    write_results("blend", pipeline, scores, tables)
-    print(f"blend: {', '.join(f'{weight:.0%} {name}' for name, weight in members.items())}")
-    print(describe_scores("blend", scores), flush=True)
-    return {"predict_seconds_per_row": time_pipeline(pipeline)}
+    return write_blend(pipeline, members, predicted, out_of_fold)
 
 
 def refit_pipeline(pipeline: Pipeline, name: str) -> Pipeline:

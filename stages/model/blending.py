@@ -12,6 +12,7 @@ from stages.model.estimators import predict_target, round_estimator
 from stages.model.folds import Folds, draw_folds, score_folds
 from stages.model.results import (
     PARTS,
+    Parts,
     describe_scores,
     load_object,
     read_apart,
@@ -85,7 +86,15 @@ def train_blend(members: dict[str, float], out_of_fold: np.ndarray) -> dict[str,
     with threadpool_limits(fit.threads):
         pipeline = compose(members, target["train"], bool(fit.log_target))
     predicted = {part: predict_target(pipeline["estimator"], read_features(part)) for part in PARTS}
-    scores = score_parts(target, predicted, fit.seed, BLEND)
+    return write_blend(pipeline, members, predicted, out_of_fold)
+
+
+def write_blend(
+    pipeline: Pipeline, members: dict[str, float], predicted: Parts, out_of_fold: np.ndarray
+) -> dict[str, float]:
+    """The scores and files of a fitted blend, from what it predicts for both parts; returns timings in seconds."""
+    target = read_targets()
+    scores = score_parts(target, predicted, read_fit().seed, BLEND)
     tables = {
         "predictions": tabulate_predictions("test", predicted["test"]),
         "features": tabulate_members(members),
