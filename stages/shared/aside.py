@@ -20,12 +20,12 @@ def start_aside() -> Executor:
     It ends with this process, however that ends. On Linux it begins with all that is imported here.
     """
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    return ProcessPoolExecutor(1, context, initializer=end_with_parent)
+    return ProcessPoolExecutor(1, context, initializer=end_with_parent, initargs=(sys.platform,))
 
 
-def end_with_parent() -> None:
+def end_with_parent(platform: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
-    if sys.platform == "linux":
+    if platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
     else:
         Thread(target=follow_parent, daemon=True).start()
