@@ -60,7 +60,7 @@ class Fit(Section):
 class Cluster(Section):
     """Where fits run: here for null, in processes of this machine for `local`, or on the Dask cluster at an address."""
 
-    address: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://[^/\\s]+:\d+)$")] | None
+    address: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://[^/\s]+:\d+)$")] | None
     sample_rows: Annotated[int, Field(ge=100)]
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from stages.shared.cli import InputError
-from stages.shared.params import Data, Fit, Register, read_mapping, read_section
+from stages.shared.params import Cluster, Data, Fit, Register, read_mapping, read_section
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def write(tmp_path, params, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("schema", [Data, Fit, Register])
+@pytest.mark.parametrize("schema", [Cluster, Data, Fit, Register])
 def test_committed_params_are_good(schema):
     assert read_section(schema)
 
@@ -37,6 +37,8 @@ def test_committed_params_are_good(schema):
         (Fit, {"cv_folds": 1}, r"fit\.cv_folds = 1: .*0 for none, or at least 2"),
         (Fit, {"threads": 0}, r"fit\.threads = 0"),
         (Fit, {"log_target": "yes"}, r"fit\.log_target = 'yes'"),
+        (Cluster, {"address": "scheduler:8786"}, r"cluster\.address = 'scheduler:8786'"),
+        (Cluster, {"address": "tcp://a/b:8786"}, r"cluster\.address = 'tcp://a/b:8786'"),
         (Register, {"promote": "maybe"}, r"register\.promote = 'maybe': .*'better', 'always', 'never' or 'ci'"),
         (Register, {"min_gain": -1}, r"register\.min_gain = -1"),
     ],
@@ -45,6 +47,12 @@ def test_bad_value_names_key_value_and_what_is_allowed(write, schema, changes, w
     write(**{schema.__name__.lower(): changes})
     with pytest.raises(InputError, match=words):
         read_section(schema)
+
+
+@pytest.mark.parametrize("address", [None, "local", "tcp://scheduler-host:8786", "tls://[::1]:8786"])
+def test_addresses_of_clusters_are_taken(write, address):
+    write(cluster={"address": address})
+    assert read_section(Cluster).address == address
 
 
 def test_every_fault_is_listed(write):
