@@ -31,14 +31,15 @@ def show_workspace(style: str) -> str:
 
 
 def show_runs(style: str) -> str:
-    """One line for each result in MLflow, experiments among them, the best R² first."""
+    """One line for each result in MLflow, experiments among them, the best R² first; of runs alike the oldest."""
     import mlflow
 
     from stages.tracking.connection import connect, explain_store_errors
 
     experiment_id = connect()
+    order = ["metrics.test_r2 DESC", "attributes.start_time ASC"]
     with explain_store_errors():
-        runs = mlflow.search_runs([experiment_id], "attributes.status = 'FINISHED'", order_by=["metrics.test_r2 DESC"])
+        runs = mlflow.search_runs([experiment_id], "attributes.status = 'FINISHED'", order_by=order)
     if runs.empty:
         return "MLflow has no results yet: run `dvc repro`"
     columns = dict(COLUMNS)
