@@ -3,6 +3,7 @@
     python -m benchmarks.bench                      all of it, about half an hour
     python -m benchmarks.bench --only phases        one part
     python -m benchmarks.bench --only team          with PostgreSQL and the packages of team.lock; not among all of it
+    python -m benchmarks.bench --only cluster       with the packages of cluster.lock; an hour, not among all of it
 
 Every figure stands beside a reference measured in the same run on the same machine, by turns: compare the ratios,
 not the seconds. Run after `dvc repro`, on a machine that does nothing else.
@@ -24,7 +25,7 @@ from benchmarks.scale import format_scale, measure_scale
 from benchmarks.tables import TABLES, format_tables, measure_tables
 
 PARTS = ("pipeline", "phases", "latency", "scale", "tables")
-APART = "team"
+APART = ("team", "cluster")
 FACTORS = [1, 10, 100, 1000]
 RESULTS = Path("benchmarks")
 
@@ -61,13 +62,20 @@ def measure(part: str, repeats: int, factors: list[int]) -> tuple[str, Any]:
     if part == "phases":
         phases = measure_phases(repeats)
         return format_phases(phases), phases
-    if part == APART:
+    lines = measure_lines(part, repeats)
+    return format_table(lines), lines
+
+
+def measure_lines(part: str, repeats: int) -> list[Line]:
+    if part == "team":
         from benchmarks.team import measure_team
 
-        lines = measure_team(repeats)
-    else:
-        lines = measure_pipeline(repeats) if part == "pipeline" else measure_latency()
-    return format_table(lines), lines
+        return measure_team(repeats)
+    if part == "cluster":
+        from benchmarks.cluster import measure_cluster
+
+        return measure_cluster()
+    return measure_pipeline(repeats) if part == "pipeline" else measure_latency()
 
 
 def to_plain(content: Any) -> Any:
@@ -82,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=[*PARTS, APART], help="measure one part; the others keep their tables")
+    parser.add_argument("--only", choices=[*PARTS, *APART], help="measure one part; the others keep their tables")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many (default 5)")
     parser.add_argument("--factors", type=int, nargs="+", default=FACTORS, help="times the rows (default 1 to 1000)")
     arguments = parser.parse_args()

@@ -19,21 +19,34 @@ class Line(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a process took: wall-clock seconds, and the most memory that it held at once, in bytes."""
+    """What a command took: wall-clock seconds, those of processors, and the most memory that one of its processes held
+    at once, in bytes.
+    """
 
     seconds: float
+    cpu: float
     peak: int
 
 
-# A process counts the memory of the one that forked it as its own peak, so a small one forks, waits and reports.
+# A process counts the memory of the one that forked it as its own peak, so a small one forks, waits and reports. On
+# Linux, processes that outlive the one which started them become its own, so that their share is counted too.
 LAUNCHER = """
-import os, sys, time
+import ctypes, os, sys, time
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 started = time.perf_counter()
 process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
-_, status, usage = os.wait4(process, 0)
-seconds = time.perf_counter() - started
-os.write(2, f"\\n{seconds} {usage.ru_maxrss * 1024}".encode())
-os._exit(os.waitstatus_to_exitcode(status) != 0)
+cpu = peak = 0
+while True:
+    try:
+        ended, status, usage = os.wait4(-1, 0)
+    except ChildProcessError:
+        break
+    if ended == process:
+        seconds, code = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
+    cpu, peak = cpu + usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss)
+os.write(2, f"\\n{seconds} {cpu} {peak * 1024}".encode())
+os._exit(code != 0)
 """
 
 
@@ -41,8 +54,8 @@ def run(args: list[str], cwd: Path, env: Mapping[str, str]) -> Usage:
     """Run a command to its end, silently. Raises CalledProcessError with what it printed if it fails."""
     command = [sys.executable, "-S", "-c", LAUNCHER, *args]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=True)
-    seconds, peak = done.stderr.splitlines()[-1].split()
-    return Usage(float(seconds), int(peak))
+    seconds, cpu, peak = done.stderr.splitlines()[-1].split()
+    return Usage(float(seconds), float(cpu), int(peak))
 
 
 def take_turns(calls: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -32,9 +33,13 @@ def measure_pipeline(repeats: int) -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         project = prepare_project(Path(folder))
 
+        busy = []
+
         def time_cold(*args: str) -> float:
             empty(project)
-            return run(list(args), project.root, project.env).seconds
+            usage = run(list(args), project.root, project.env)
+            busy.append(usage.cpu)
+            return usage.seconds
 
         plain = [sys.executable, "benchmarks/plain_script.py"]
         cold = take_turns(
@@ -45,6 +50,7 @@ def measure_pipeline(repeats: int) -> list[Line]:
             },
             repeats,
         )
+        cpu = statistics.median(busy[1::3])
         again = take_turns(
             {
                 "dvc status": lambda: run(["dvc", "status"], project.root, project.env).seconds,
@@ -61,6 +67,7 @@ def measure_pipeline(repeats: int) -> list[Line]:
         one = take_turns({"dvc exp run, one parameter": time_experiment}, repeats)
     return [
         compare("`dvc repro` from nothing", cold["dvc repro"], "plain script", cold["plain script"], "≤ 1.0"),
+        Line("the same, in processor time", f"{cpu:.1f} s", "", None, "≤ 40 s"),
         compare("`make repro`, all cores", cold["make repro"], "plain script", cold["plain script"], "≤ 0.75"),
         compare(
             "`dvc repro`, no change", again["dvc repro, nothing changed"], "`dvc status`", again["dvc status"], "≤ 2.0"

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future as Outcome
-from contextlib import contextmanager
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, as_completed
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
@@ -23,12 +24,14 @@ T = TypeVar("T")
 
 SECONDS_PER_LINE = 5  # of progress
 SECONDS_TO_ANSWER = 5
+SECONDS_TO_RETURN = 60  # of a worker that was lost, and of those that wait for it
 PACKAGES = ("dask", "distributed", "lightgbm", "numpy", "pandas", "pyarrow", "scikit-learn", "xgboost")
 LOST = (CommClosedError, FutureCancelledError, KilledWorker, TimeoutError)  # what the end of a worker raises
 SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.timeouts.tcp": "120s",
     "distributed.logging.distributed": "critical",
+    "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
 }
 
 
@@ -44,6 +47,15 @@ def connect(address: str) -> Iterator[Client]:
         yield client
 
 
+class Hush(WorkerPlugin):
+    """What boosters print of each other's addresses does not come between the lines of a stage on this machine."""
+
+    def setup(self, worker: Worker) -> None:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+
+
 @contextmanager
 def open_client(address: str) -> Iterator[Client]:
     if address == "local":
@@ -54,6 +66,7 @@ def open_client(address: str) -> Iterator[Client]:
             ) as cluster,
             Client(cluster) as client,
         ):
+            client.register_plugin(Hush())
             yield client
         return
     where = f"params.yaml: cluster.address = {address}"
@@ -121,32 +134,58 @@ def collect(client: Client, futures: list[Future], what: str) -> list[Any]:
         if time.monotonic() - shown >= SECONDS_PER_LINE:
             shown = time.monotonic()
             print(f"{what}: {count} of {len(futures)} parts", file=sys.stderr, flush=True)
-    with explain_loss(what):
-        return client.gather(futures)
+    try:
+        with explain_loss(what):
+            return client.gather(futures)
+    except LossError as error:
+        raise InputError(f"{error}; {advise_on_memory(client)}") from None
+
+
+class LossError(InputError):
+    """Workers are lost, and what they did with them."""
 
 
 @contextmanager
 def explain_loss(what: str, *others: type[Exception]) -> Iterator[None]:
-    """The loss of workers as an InputError. others: what a library raises on those that are left."""
+    """The loss of workers as a LossError. others: what a library raises on those that are left."""
     lost: tuple[type[Exception], ...] = (*LOST, *others)
     try:
         yield
     except lost as error:
         said = (str(error).strip().splitlines() or [""])[0][:200]
-        raise InputError(
-            f"{what}: workers were lost ({type(error).__name__}: {said}); the usual reason is memory: a part "
-            "may take a tenth of a worker's, so write smaller ones"
-        ) from None
+        raise LossError(f"{what}: workers were lost ({type(error).__name__}: {said})") from None
+
+
+def advise_on_memory(client: Client) -> str:
+    with suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=SECONDS_TO_RETURN)  # to ask it
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+    size = f"of at most {min(limits) / 1e7:,.0f} MB, a tenth of a worker's memory" if limits else "that are smaller"
+    return f"the usual reason is memory: write parts {size}"
 
 
 def fit_together(client: Client, fit: Callable[[], T], what: str) -> T:
-    """What a fit over all workers returns. Raises InputError if one of them is lost, which ends it."""
-    with explain_loss(what):
-        return watch(client, fit)
+    """What a fit over all workers returns; begun once more if one of them is lost, which ends it.
+
+    Begun when as many workers are there as before, or else with those that are left. Raises InputError if it is lost
+    again.
+    """
+    n_workers = len(client.ncores())
+    try:
+        return watch(client, fit, what)
+    except LossError as error:
+        print(f"{error}; once more", file=sys.stderr, flush=True)
+    with suppress(TimeoutError):
+        client.wait_for_workers(n_workers, timeout=SECONDS_TO_RETURN)
+    try:
+        return watch(client, fit, what)
+    except LossError as error:
+        raise InputError(f"{error}, twice; {advise_on_memory(client)}") from None
 
 
-def watch(client: Client, fit: Callable[[], T]) -> T:
-    """What a fit returns. Raises TimeoutError if a worker goes meanwhile: the others would wait for it for ever."""
+def watch(client: Client, fit: Callable[[], T], what: str) -> T:
+    """What a fit returns. Raises LossError if a worker goes meanwhile: the others would wait for it for ever."""
     workers, outcome = set(client.ncores()), Outcome[T]()
 
     def run() -> None:
@@ -156,11 +195,9 @@ def watch(client: Client, fit: Callable[[], T]) -> T:
             outcome.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    while True:
-        try:
-            return outcome.result(timeout=1)
-        except TimeoutError:
-            if outcome.done():
-                raise
-            if workers - set(client.ncores()):
-                raise TimeoutError("a worker is gone") from None
+    while not wait([outcome], timeout=1).done:
+        if workers - set(client.ncores()):
+            wait([outcome], timeout=SECONDS_TO_RETURN)  # those that are left find out by themselves
+            raise LossError(f"{what}: a worker was lost")
+    with explain_loss(what):
+        return outcome.result()

@@ -5,30 +5,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from dask import array as da
-from dask import delayed
 from distributed import Client
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from stages.cluster.connection import explain_loss, fit_together, map_parts
+from stages.cluster.boosting import BOOSTERS, Share
+from stages.cluster.connection import fit_together, map_parts
 from stages.cluster.moments import choose, fit_linear, measure
 from stages.cluster.pieces import Piece, draw, draw_folds, read_piece
 from stages.model.auto import Size, apply_rules, find_auto, leave_out_auto
 from stages.model.catalogue import MODELS
-from stages.model.estimators import (
-    build_estimator,
-    build_regressor,
-    find_regressor,
-    import_regressor,
-    round_coefficients,
-)
+from stages.model.estimators import build_estimator, build_regressor, find_regressor, round_coefficients
 from stages.model.search import Training, resolve_section
 from stages.shared.params import Fit
 
 SEARCH_FOLDS = 5  # that choose a penalty where there is no cross-validation
-BOOSTERS = ("xgboost", "lightgbm")
 
 
 class Table(NamedTuple):
@@ -73,9 +65,11 @@ def fit_all(client: Client, task: Task, table: Table) -> list[BaseEstimator]:
     if name in BOOSTERS:
         tell(what, {key: known[key] for key in find_auto(name, section)})
         regressor = build_regressor(name, known, fit.seed, 1)
-        fitted = [
-            fit_together(client, partial(fit_booster, client, name, regressor, table, folds), what) for folds in lists
-        ]
+        fitted = []
+        for folds in lists:
+            shares = [Share(*part, folds, table.size.features) for part in zip(table.pieces, table.counts, strict=True)]
+            filled = [share for share in shares if share.count_rows()]
+            fitted.append(fit_together(client, partial(BOOSTERS[name], client, regressor, filled), what))
         return [assemble(name, [("regressor", one)], fit) for one in fitted]
     share = min(1.0, sample_rows / table.size.rows)
     return map_parts(client, fit_sample, lists, what, task=task, table=table, share=share)
@@ -118,40 +112,6 @@ def fit_sample(folds: list[int], task: Task, table: Table, share: float) -> Base
     if share < 1:
         regressor.sample_rows_ = len(X)
     return assemble(name, [("regressor", regressor)], fit)
-
-
-def read_block(piece: Piece, folds: list[int], n_folds: int) -> tuple[np.ndarray, np.ndarray]:
-    X, z, ids = read_piece(piece)
-    kept = np.isin(draw_folds(ids, piece.seed, n_folds), folds)
-    return X[kept], z[kept]
-
-
-def fit_booster(client: Client, name: str, regressor: BaseEstimator, table: Table, folds: list[int]) -> BaseEstimator:
-    """XGBoost or LightGBM fitted by all workers on the rows of some folds, as the estimator of one machine."""
-    n_folds, n_features = table.counts.shape[1], table.size.features
-    blocks, targets = [], []
-    for piece, counts in zip(table.pieces, table.counts, strict=True):
-        rows = int(counts[folds].sum())
-        if rows:
-            block = delayed(read_block, nout=2)(piece, folds, n_folds)
-            blocks.append(da.from_delayed(block[0], (rows, n_features), np.float32))
-            targets.append(da.from_delayed(block[1], (rows,), float))
-    X, z = client.persist([da.concatenate(blocks), da.concatenate(targets)])
-    if name == "xgboost":
-        from xgboost.core import XGBoostError
-        from xgboost.dask import DaskXGBRegressor
-
-        distributed = DaskXGBRegressor(**regressor.get_params())
-        distributed.client = client
-        fitted = import_regressor(name)(**regressor.get_params())
-        with explain_loss(f"train@{name}", XGBoostError):
-            fitted.load_model(distributed.fit(X, z).get_booster().save_raw())
-        return fitted
-    from lightgbm.basic import LightGBMError
-    from lightgbm.dask import DaskLGBMRegressor
-
-    with explain_loss(f"train@{name}", LightGBMError):
-        return DaskLGBMRegressor(client=client, **regressor.get_params()).fit(X, z).to_local()
 
 
 def predict_piece(piece: Piece, estimators: list[BaseEstimator], n_folds: int) -> np.ndarray:

@@ -2,15 +2,18 @@
 
 import importlib.util
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -117,23 +120,77 @@ def test_tree_learns_from_a_sample_and_says_so(client, table):
     assert fitting.find_sample(whole) is None
 
 
-def die_once(part, flag):
-    if not flag.exists():
-        flag.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return part * part
+@contextmanager
+def killing(client, task, worked=0.0):
+    """Kills the first worker that has worked for some seconds since it was seen at a task of that name; yields whom."""
+    killed, seen, over = [], {}, threading.Event()
+    processes = {address: psutil.Process(process) for address, process in client.run(os.getpid).items()}
+
+    def kill():
+        while not killed and not over.is_set():
+            busy = [address for address, keys in client.processing().items() if any(task in str(key) for key in keys)]
+            for address in busy:
+                spent = processes[address].cpu_times().user
+                if not killed and spent >= seen.setdefault(address, spent) + worked:
+                    processes[address].kill()
+                    killed.append(address)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
 
 
-def test_killed_worker_changes_no_result_of_a_map(client, tmp_path):
-    assert connection.map_parts(client, die_once, range(6), "test", flag=tmp_path / "flag") == [0, 1, 4, 9, 16, 25]
+def test_worker_killed_in_prepare_changes_no_byte(folder, client):
+    def read_all():
+        return {file: file.read_bytes() for file in Path("data/prepared").rglob("*") if file.is_file()}
+
+    before = read_all()
+    for task in ("split_part", "encode_part"):
+        with killing(client, task) as killed:
+            prepare_parts(client.scheduler.address, DATA, FIT)
+        assert killed
+        assert read_all() == before
 
 
-def test_lost_fit_is_one_clear_line(client):
+@pytest.mark.parametrize(("name", "task"), [("xgboost", "boost_shares"), ("lightgbm", "_train_part")])
+def test_worker_killed_in_a_fit_changes_no_prediction(client, table, name, task, capsys):
+    section = {"n_estimators": 150 if name == "xgboost" else 600, "learning_rate": 0.05}
+    what, X = fitting.Task(name, section, FIT, 1000), read("X_test").to_numpy()
+    client.wait_for_workers(os.cpu_count(), timeout=60)  # one may have been killed by another test
+    (undisturbed,) = fitting.fit_all(client, what, table)
+    with killing(client, task, worked=0.5) as killed:
+        (fitted,) = fitting.fit_all(client, what, table)
+    assert killed
+    assert re.search(f"train@{name}: (a worker was|workers were) lost.*; once more", capsys.readouterr().err)
+    if name == "xgboost":
+        assert (fitted.predict(X) == undisturbed.predict(X)).all()
+    y = read("y_test")["target"].to_numpy()
+    assert rmse(y, fitted.predict(X)) == pytest.approx(rmse(y, undisturbed.predict(X)), rel=0.05)
+
+
+def test_fit_that_is_lost_twice_is_one_line_with_the_size_that_parts_may_have(client):
     def lose():
-        raise TimeoutError("gone")
+        raise connection.LossError("train@x: workers were lost (TimeoutError: gone)")
 
-    with pytest.raises(InputError, match=r"train@x: workers were lost \(TimeoutError: gone\)"):
+    with pytest.raises(InputError, match=r"train@x: workers were lost .*, twice; .* write parts of at most [\d,]+ MB"):
         connection.fit_together(client, lose, "train@x")
+
+
+def fill_memory(part):
+    return len(bytearray(os.urandom(1 << 20)) * 3000) + part
+
+
+def test_part_too_large_for_a_worker_is_one_line_with_the_size_that_it_may_have(folder):
+    with (
+        LocalCluster(n_workers=1, memory_limit="500MB", dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as small,
+        pytest.raises(InputError, match=r"test: workers were lost .* write parts of at most 50 MB"),
+    ):
+        connection.map_parts(small, fill_memory, [1], "test")
 
 
 def change_parts(folder, **changes):
@@ -184,18 +241,23 @@ def test_address_without_scheduler_or_workers_is_one_line(folder):
         pass
 
 
-def test_worker_without_the_project_is_named(folder, tmp_path):
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [([], "stages on its path none, here"), ([ROOT, "other"], "numpy 9.9.9, here .* xgboost 9.9.9, here")],
+)
+def test_worker_that_differs_is_named_with_what_differs(folder, tmp_path, path, named):
+    for package in ("xgboost", "numpy"):
+        described = tmp_path / f"other/{package}-9.9.9.dist-info/METADATA"
+        described.parent.mkdir(parents=True)
+        described.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 9.9.9\n")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(str(tmp_path / place) for place in path)}
     with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--no-dashboard"]
         worker = subprocess.Popen([*command, "--no-nanny"], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
         try:
             with Client(cluster) as plain:
                 plain.wait_for_workers(1, timeout=60)
-            with (
-                pytest.raises(InputError, match="stages on its path none, here"),
-                connection.connect(cluster.scheduler_address),
-            ):
+            with pytest.raises(InputError, match=named), connection.connect(cluster.scheduler_address):
                 pass
         finally:
             worker.terminate()
