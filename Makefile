@@ -32,8 +32,7 @@ setup: .venv/ready ## create .venv from requirements.lock; every target does thi
 
 repro: .venv/ready ## train, score and register what changed, as many models side by side as there are cores (JOBS)
 ifneq ($(JOBS),1)
-	dvc repro prepare
-	dvc stage list --name-only | grep '^train@' | xargs -P $(JOBS) -n 2 dvc --wait-for-lock repro --quiet --single-item
+	python -m stages.train_all --jobs $(JOBS)
 endif
 	dvc repro
 

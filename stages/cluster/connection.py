@@ -5,6 +5,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future as Outcome
 from concurrent.futures import wait
@@ -17,6 +18,7 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, as_completed
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
+from distributed.versions import VersionMismatchWarning
 
 from stages.shared.cli import InputError
 
@@ -71,7 +73,9 @@ def open_client(address: str) -> Iterator[Client]:
         return
     where = f"params.yaml: cluster.address = {address}"
     try:
-        client = Client(address, timeout=SECONDS_TO_ANSWER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # check_workers says it in a line
+            client = Client(address, timeout=SECONDS_TO_ANSWER)
     except (OSError, ValueError):
         raise InputError(f"{where}: no scheduler answers there") from None
     with client:

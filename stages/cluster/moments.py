@@ -52,19 +52,31 @@ def sum_central(piece: Piece, mean: np.ndarray) -> Sums:
 
 
 def sum_unskewed(piece: Piece, unskew: LogSkewed) -> Sums:
-    """Sums of the columns, and their medians: a value of more than half of all rows is the median of some part."""
+    """Sums of the columns, and the values that stand in more than half of the rows, NaN where there is none."""
     X = unskew.transform(read_piece(piece)[0])
-    return {"x": X.sum(axis=0), "median": np.array([np.median(column) for column in X.T])}
+    median = np.array([np.median(column) for column in X.T])
+    return {"x": X.sum(axis=0), "common": np.where(np.sum(median == X, axis=0) > len(X) / 2, median, np.nan)}
+
+
+def list_common(found: list[np.ndarray]) -> np.ndarray:
+    """The different values of each column (n_values, n_features), with NaN behind: a value that more than half of all
+    rows have is that of more than half of some part.
+    """
+    values = np.sort(np.array(found), axis=0)  # NaN comes last
+    values[1:][values[1:] == values[:-1]] = np.nan
+    values = np.sort(values, axis=0)
+    kept: np.ndarray = values[~np.isnan(values).all(axis=1)]
+    return kept
 
 
 def sum_products(
-    piece: Piece, unskew: LogSkewed, means: tuple[np.ndarray, float], medians: np.ndarray, n_folds: int
+    piece: Piece, unskew: LogSkewed, means: tuple[np.ndarray, float], common: np.ndarray, n_folds: int
 ) -> Sums:
-    """The sums of `Moments`, and in how many rows each column has each of the medians."""
+    """The sums of `Moments`, and in how many rows each column has each of the values that `list_common` lists."""
     X, z, ids = read_piece(piece)
     mean, z_mean = means
     X, z, folds = unskew.transform(X), z - z_mean, draw_folds(ids, piece.seed, n_folds)
-    common = np.array([np.sum(median == X, axis=0) for median in medians])
+    counts = np.array([np.sum(value == X, axis=0) for value in common])
     X -= mean
     parts = [(X[folds == fold], z[folds == fold]) for fold in range(n_folds)]
     sums = {
@@ -75,7 +87,7 @@ def sum_products(
         "dz": [d.T @ t for d, t in parts],
         "zz": [t @ t for _, t in parts],
     }
-    return {name: np.array(values, dtype=float) for name, values in sums.items()} | {"common": common}
+    return {name: np.array(values, dtype=float) for name, values in sums.items()} | {"common": counts}
 
 
 def measure(client: Client, pieces: list[Piece], n_folds: int, what: str) -> Moments:
@@ -91,11 +103,11 @@ def measure(client: Client, pieces: list[Piece], n_folds: int, what: str) -> Mom
     )
     unskewed = map_parts(client, sum_unskewed, pieces, what, unskew=unskew)
     mean, z_mean = np.sum([part["x"] for part in unskewed], axis=0) / n, float(z_sum / n)
-    medians = np.array([part["median"] for part in unskewed])
-    shared = {"unskew": unskew, "means": (mean, z_mean), "medians": medians, "n_folds": n_folds}
+    common = list_common([part["common"] for part in unskewed])
+    shared = {"unskew": unskew, "means": (mean, z_mean), "common": common, "n_folds": n_folds}
     products = map_parts(client, sum_products, pieces, what, **shared)
     sums: Sums = {key: np.sum([part[key] for part in products], axis=0) for key in products[0]}
-    commonest = sums.pop("common").max(axis=0)
+    commonest = sums.pop("common").max(axis=0, initial=0)
     return Moments(unskew, mean, z_mean, n - commonest >= min(Standardized().least, n // 10), sums)
 
 
