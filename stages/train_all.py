@@ -12,6 +12,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,6 +22,12 @@ from stages.shared.aside import end_with_parent
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import read_yaml, stage_of
 from stages.train import train
+
+SHARED = (  # what each model's process would import; the last when it opens a store that is a file
+    "stages.model.training",
+    "stages.tracking.runs",
+    "mlflow.store.tracking.sqlalchemy_store",
+)
 
 
 def run_dvc(*arguments: str, stdout: int | None = None) -> str:
@@ -65,13 +73,12 @@ def main() -> None:
     jobs = parser.parse_args().jobs
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, found {jobs}")
-    run_dvc("repro", "prepare")
+    with ThreadPoolExecutor(1) as beside:
+        prepared = beside.submit(run_dvc, "repro", "prepare")
+        for module in SHARED:
+            import_module(module)
+    prepared.result()
     stale = list_stale()
-    if not stale:
-        return
-    import stages.model.training
-    import stages.tracking.runs  # noqa: F401
-
     trained = train_side_by_side(stale, jobs)
     if trained:
         run_dvc("commit", "--force", "--quiet", *map(stage_of, trained))

@@ -21,6 +21,8 @@ from tests.server import PATIENCE, Server
 
 ROOT = Path(__file__).parent.parent
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is set, each stage would compile the project anew
+
 # Files of tests that share a project which takes long to make, so that one worker runs them.
 SHARING = {"test_pipeline": "whole", "test_browser": "whole", "test_requests": "whole"}
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import requests
 
+from benchmarks.generate import generate_parts
 from stages.registry.loading import open_model
 from tests.conftest import ROOT, clone_project, find_runs, find_versions
 from tests.rest import serving
@@ -236,3 +237,23 @@ def test_backup_brings_everything_back_after_a_wipe(stack, ann):
     assert find_versions(ann) == versions
     assert ann.stage("history", "list").stdout == history
     assert mlflow.get_tracking_uri() == stack.address
+
+
+def test_parts_in_a_bucket_are_what_a_cluster_learns_from(stack, origin, dictionary, tmp_path):
+    pytest.importorskip("distributed", reason="not installed: Dask")
+    from s3fs import S3FileSystem
+
+    generate_parts(str(ROOT / "data/raw/train.csv"), dictionary, 2, tmp_path / "parts", 2)
+    reach = stack.aws | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{stack.port + 2}"}
+    bucket = S3FileSystem(
+        reach["AWS_ACCESS_KEY_ID"], secret=reach["AWS_SECRET_ACCESS_KEY"], endpoint_url=reach["AWS_ENDPOINT_URL"]
+    )
+    bucket.put(f"{tmp_path}/parts/", "dvc/parts/", recursive=True)
+    project = clone_project(origin, tmp_path / "clone")
+    project.env |= reach
+    project.set_params(data={"path": "s3://dvc/parts"}, cluster={"address": "local"})
+    project.run("dvc", "repro", "prepare")
+    rows = [len(pd.read_parquet(project.root / f"data/prepared/rows_{part}.parquet")) for part in ("train", "test")]
+    assert sum(rows) == 2 * 1460
+    assert "path: s3://dvc/parts" in (project.root / "dvc.lock").read_text()
+    assert "Stage 'prepare' didn't change" in project.run("dvc", "repro", "prepare").stdout
