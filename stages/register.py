@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stages.shared.aside import start_aside, submit
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CARD, CHAMPION, metrics_file, read_json, read_yaml
+from stages.shared.files import CARD, CHAMPION, list_folder, metrics_file, read_json, read_yaml
 from stages.tracking import store
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def list_inputs() -> list[Path]:
     """Every file that register depends on."""
     deps = read_yaml("dvc.yaml")["stages"]["register"]["deps"]
-    found = [file for dep in deps for file in (Path(dep).rglob("*") if Path(dep).is_dir() else [Path(dep)])]
-    files = [file for file in found if file.is_file() and "__pycache__" not in file.parts]
+    found = [list_folder(dep, ["__pycache__"]) if Path(dep).is_dir() else [Path(dep)] for dep in deps]
+    files = [file for listed in found for file in listed if file.is_file()]
     return [Path("params.yaml"), *map(metrics_file, read_champion()["ranking"]), *sorted(files)]
 
 
@@ -44,7 +44,7 @@ def register() -> list[str]:
     from stages.tracking.connection import connect, explain_store_errors, within_limit
     from stages.tracking.mirror import MANY, mirror
     from stages.tracking.runs import close_abandoned_runs, log_card
-    from stages.tracking.stored import NOTE
+    from stages.tracking.stored import TRACES
 
     settings, report = read_section(Register), read_champion()
     find_metric(settings.metric)  # which must be known, also if all is in place
@@ -66,8 +66,7 @@ def register() -> list[str]:
     print(explain_choice(report, scores).replace("`", ""))
     for line in done:
         print(f"{name_model()}: {line}")
-    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
-    return [str(file) for file in files if file.name != NOTE]
+    return [str(file) for folder in folders for file in list_folder(folder, TRACES)]
 
 
 def list_folders(tags: list[dict[str, str]]) -> list[Path]:

@@ -30,12 +30,16 @@ SHARING = {"test_pipeline": "whole", "test_browser": "whole", "test_requests": "
 LONG = [
     "test_docs",
     "test_promotion",
-    "test_bad_input",
     "test_team",
-    "whole",
     "test_crashes",
     "test_mirror",
+    "whole",
+    "test_cluster",
     "test_own_table",
+    "test_race",
+    "test_report",
+    "test_serving",
+    "test_bad_input",
 ]
 
 

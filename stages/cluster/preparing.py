@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from distributed import Client
+from fsspec.implementations.cache_mapper import BasenameCacheMapper
 from pyarrow import parquet
 
 from stages.cluster.connection import connect, map_parts
@@ -30,6 +31,7 @@ from stages.table.reading import Dialect, find_dialect, join_some, read_names
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 PARTS = ("train", "test")
+COPIES = {"cache_mapper": BasenameCacheMapper(directory_levels=9)}  # their suffix says how they are read
 
 
 class Found(NamedTuple):
@@ -58,7 +60,7 @@ def list_parts(path: str) -> list[str]:
 
 def bring_here(part: str) -> str:
     """The path of a part on the machine that asks: its own, or that of a copy that lasts as long as the process."""
-    return fsspec.open_local(f"simplecache::{part}") if "://" in part else part
+    return fsspec.open_local(f"simplecache::{part}", simplecache=COPIES) if "://" in part else part
 
 
 def name_kinds(part: str, dialect: Dialect) -> dict[str, str] | str:

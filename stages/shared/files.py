@@ -7,7 +7,7 @@ import pickle
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -77,14 +77,19 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def hash_folder(path: str | Path, but: str = "") -> str:
+def hash_folder(path: str | Path, but: Collection[str] = ()) -> str:
     """md5 of a folder as DVC has it: that of the list of its files and their md5s, with `.dir` behind.
 
-    but: the name of files that are left out.
+    but: as `list_folder`.
     """
-    files = [file for file in Path(path).rglob("*") if file.is_file() and file.name != but]
-    listed = [{"md5": hash_file(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listed = [{"md5": hash_file(file), "relpath": file.relative_to(path).as_posix()} for file in list_folder(path, but)]
     return hash_content(sorted(listed, key=itemgetter("relpath"))) + ".dir"
+
+
+def list_folder(path: str | Path, but: Collection[str] = ()) -> list[Path]:
+    """All files below a folder. but: names of files and folders that are left out."""
+    found = [file for file in Path(path).rglob("*") if set(but).isdisjoint(file.relative_to(path).parts)]
+    return sorted(file for file in found if file.is_file())
 
 
 def hash_content(content: Any) -> str:

@@ -45,7 +45,8 @@ TRUSTED_TYPES = [
     "xgboost.sklearn.XGBRegressor",
 ]
 
-NOTE = "registered_model_meta"  # which MLflow writes again whenever somebody loads a version
+# What loading a version leaves beside its files: a note of MLflow's, and the bytecode of its code.
+TRACES = ("registered_model_meta", "__pycache__")
 
 
 def find_stored(runs: list[Run]) -> set[str]:
@@ -123,8 +124,8 @@ def fetch_pipeline(model_id: str, target: Path) -> None:
 
 
 def hash_model(folder: Path) -> str:
-    """One md5 of all files of a logged model, but for the note that MLflow adds on the way."""
-    return hash_folder(folder, but=NOTE).removesuffix(".dir")
+    """One md5 of all files of a logged model, but for the traces of its being loaded."""
+    return hash_folder(folder, but=TRACES).removesuffix(".dir")
 
 
 def load_pipeline(folder: Path, *, trust: bool = False) -> "Pipeline":

@@ -1,6 +1,7 @@
 """Which version serves: the gate, damaged versions, rollback and its memory."""
 
 import shutil
+import sys
 from types import SimpleNamespace
 
 import mlflow
@@ -197,6 +198,17 @@ def test_damaged_production_is_reported_and_logged_anew_from_the_same_model(regi
     assert "what MLflow keeps of version 1 can't be used" in printed
     assert "version 1, Production until now, can't be scored" in printed
     assert production_of(registered) == 2
+
+
+@pytest.mark.slow
+def test_loading_production_as_readme_does_leaves_it_in_place(registered):
+    """Python writes bytecode beside the code that the model brings along."""
+    load = "import mlflow; mlflow.sklearn.load_model('models:/HousePricesPredictor/Production')"
+    registered.run(sys.executable, "-c", load)
+    assert list(registered.root.glob("mlruns/**/__pycache__/*.pyc"))
+    (registered.root / "mlflow.db.settled").unlink()
+    registered.stage("register")
+    assert list(find_versions(registered)) == [1]
 
 
 @pytest.mark.slow

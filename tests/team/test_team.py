@@ -246,9 +246,10 @@ def test_parts_in_a_bucket_are_what_a_cluster_learns_from(stack, origin, diction
     generate_parts(str(ROOT / "data/raw/train.csv"), dictionary, 2, tmp_path / "parts", 2)
     reach = stack.aws | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{stack.port + 2}"}
     bucket = S3FileSystem(
-        reach["AWS_ACCESS_KEY_ID"], secret=reach["AWS_SECRET_ACCESS_KEY"], endpoint_url=reach["AWS_ENDPOINT_URL"]
+        key=reach["AWS_ACCESS_KEY_ID"], secret=reach["AWS_SECRET_ACCESS_KEY"], endpoint_url=reach["AWS_ENDPOINT_URL"]
     )
-    bucket.put(f"{tmp_path}/parts/", "dvc/parts/", recursive=True)
+    for part in (tmp_path / "parts").iterdir():
+        bucket.put_file(str(part), f"dvc/parts/{part.name}")
     project = clone_project(origin, tmp_path / "clone")
     project.env |= reach
     project.set_params(data={"path": "s3://dvc/parts"}, cluster={"address": "local"})
