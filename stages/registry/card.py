@@ -5,7 +5,6 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from stages.model.estimators import get_settings
 from stages.model.metrics import Scores, find_cv, name_cv, show_amount, show_score
 from stages.model.results import load_object, read_fit, read_scores_file, read_table
 from stages.shared.files import hash_file, hash_table, model_file
@@ -74,6 +73,8 @@ def summarize(report: Scores) -> str:
 
 def write_card(report: Scores, scores: dict[str, Scores]) -> str:
     """Markdown from the files that DVC owns, so that the same results give the same card."""
+    from stages.model.estimators import get_settings  # imports scikit-learn, which register can do without for long
+
     served, judged = model_file("champion").as_posix(), model_file(report["name"]).as_posix()
     pipeline = load_object(judged)
     dictionary = pipeline["encoder"].dictionary
