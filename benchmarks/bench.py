@@ -3,7 +3,7 @@
     python -m benchmarks.bench                      all of it, about half an hour
     python -m benchmarks.bench --only phases        one part
     python -m benchmarks.bench --only team          with PostgreSQL and the packages of team.lock; not among all of it
-    python -m benchmarks.bench --only cluster       with the packages of cluster.lock; an hour, not among all of it
+    python -m benchmarks.bench --only cluster       with the packages of cluster.lock; half an hour, not among all of it
 
 Every figure stands beside a reference measured in the same run on the same machine, by turns: compare the ratios,
 not the seconds. Run after `dvc repro`, on a machine that does nothing else.

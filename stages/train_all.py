@@ -13,14 +13,15 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NoReturn
 
 from stages.shared.aside import end_with_parent
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import read_yaml, stage_of
+from stages.shared.files import hash_file, read_yaml, stage_of
 from stages.train import train
 
 SHARED = (  # what each model's process would import; the last when it opens a store that is a file
@@ -46,8 +47,19 @@ def list_stale() -> list[str]:
 
 
 def train_apart(name: str) -> None:
+    """What `python -m stages.train` does, to the end of the process."""
     end_with_parent(sys.platform)
-    run_command(lambda: train(name))
+    with ExitStack() as ends:
+        ends.callback(end_with_bug)
+        run_command(lambda: train(name))
+
+
+def end_with_bug() -> NoReturn:
+    """The end of a process by a bug, shown as Python shows it, which multiprocessing would not."""
+    kind, error, trace = sys.exc_info()
+    if kind and error:
+        sys.excepthook(kind, error, trace)
+    os._exit(1)
 
 
 def train_side_by_side(names: list[str], jobs: int) -> list[str]:
@@ -78,8 +90,10 @@ def main() -> None:
         for module in SHARED:
             import_module(module)
     prepared.result()
-    stale = list_stale()
+    stale, asked = list_stale(), hash_file("params.yaml")
     trained = train_side_by_side(stale, jobs)
+    if hash_file("params.yaml") != asked:  # which DVC would record as what they were trained with
+        raise InputError("params.yaml was changed meanwhile: nothing is recorded; run the same again")
     if trained:
         run_dvc("commit", "--force", "--quiet", *map(stage_of, trained))
     if lost := [stage_of(name) for name in stale if name not in trained]:

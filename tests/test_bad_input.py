@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -112,12 +112,8 @@ class Here(Executor):
     """What a stage does in a process aside, in this one, whose threads forbid a fork."""
 
     def submit(self, function, /, *arguments):
-        done = Future()
-        try:
-            done.set_result(function(*arguments))
-        except Exception as error:
-            done.set_exception(error)
-        return done
+        with ThreadPoolExecutor(1) as thread:  # which is waited for
+            return thread.submit(function, *arguments)
 
 
 def run(module, *arguments):

@@ -1,10 +1,15 @@
 """Models trained side by side, whose results DVC takes for those of their stages."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from tests.conftest import find_runs
+from tests.conftest import clone_project, find_runs, production_of
+from tests.server import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -21,3 +26,38 @@ def test_one_that_fails_is_named_and_the_others_count(clone):
     assert "train@decision_tree" not in changed
     assert [run.info.run_name for run in find_runs(clone)] == ["Decision Tree"]
     assert clone.stage("train_all", "--jobs", "0", check=False).stderr.count("\n") == 1
+
+
+def start(project, *words):
+    """The command in the background, in a group of its own."""
+    command, pipe = [sys.executable, "-m", "stages.train_all", *words], subprocess.PIPE
+    options = {"cwd": project.root, "env": project.env, "text": True, "start_new_session": True}
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, **options)
+
+
+def test_params_that_change_meanwhile_are_not_taken_for_what_was_trained(clone):
+    clone.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
+    lock = (clone.root / "dvc.lock").read_text()
+    process = start(clone)
+    wait_until(lambda: find_runs(clone, "RUNNING"), process)
+    clone.set_params(ridge={"alpha": 8.0})
+    _, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said) == (
+        1,
+        "error: params.yaml was changed meanwhile: nothing is recorded; run the same again\n",
+    )
+    assert (clone.root / "dvc.lock").read_text() == lock
+
+
+def test_a_kill_between_training_and_its_record_is_mended_by_the_next_repro(origin, tmp_path):
+    project = clone_project(origin, tmp_path / "clone")
+    process = start(project, "--jobs", "1")
+    try:
+        assert any("on the test rows" in line for line in process.stdout)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    project.run("dvc", "repro")
+    assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()
+    assert find_runs(project, "RUNNING") == []
+    assert production_of(project) == 1

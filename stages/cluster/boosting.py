@@ -88,7 +88,7 @@ def boost_shares(shares: list[Share], rank: int, regressor: BaseEstimator, meeti
 
 
 def fit_xgboost(client: Client, regressor: BaseEstimator, shares: list[Share]) -> BaseEstimator:
-    """Raises InputError if a worker is lost."""
+    """Raises LossError if a worker is lost."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
     addresses = sorted(workers, key=lambda address: str(workers[address]["name"]))[: len(shares)]
     first, host = addresses[0], workers[addresses[0]]["host"]
@@ -114,7 +114,7 @@ def fit_xgboost(client: Client, regressor: BaseEstimator, shares: list[Share]) -
 
 
 def fit_lightgbm(client: Client, regressor: BaseEstimator, shares: list[Share]) -> BaseEstimator:
-    """Raises InputError if a worker is lost."""
+    """Raises LossError if a worker is lost."""
     blocks, targets = [], []
     for share in shares:
         block, rows = delayed(read_share, nout=2)(share), share.count_rows()

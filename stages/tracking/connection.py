@@ -32,12 +32,13 @@ RESULTS = (
 )
 USER = "MLFLOW_TRACKING_USERNAME"
 Result = TypeVar("Result")
-LIBRARIES = (
-    "sqlalchemy",
-    "alembic",
-    "google.protobuf",
-    "botocore",
-)  # whose exceptions have no base that is imported anyway
+LIBRARIES = {  # what each raises; a store imports those that it needs
+    "alembic.util.exc": ["CommandError"],
+    "botocore.exceptions": ["BotoCoreError", "ClientError"],
+    "google.protobuf.json_format": ["Error"],
+    "google.protobuf.message": ["Error"],
+    "sqlalchemy.exc": ["SQLAlchemyError"],
+}
 
 
 def connect(experiment: str | None = None, about: str = RESULTS) -> str:
@@ -181,12 +182,10 @@ def is_half_made(connection: sqlite3.Connection) -> bool:
 
 @contextmanager
 def handle_store_errors(handle: Callable[[Exception], None], *others: type[Exception]) -> Iterator[None]:
-    """Hand over what the store cannot do, and other errors that are named; the rest goes on."""
+    """Hand over what the store cannot do, and other errors that are named."""
     try:
         yield
-    except Exception as error:
-        if not (is_store_error(error) or isinstance(error, others)):
-            raise
+    except list_store_errors(*others) as error:
         handle(error)
 
 
@@ -220,11 +219,15 @@ def warn_of_lost_store(name: str) -> Iterator[None]:
         yield
 
 
-def is_store_error(error: Exception) -> bool:
-    """Whether the store failed: its database, its server, or its disk."""
-    return isinstance(error, MlflowException | OSError | JSONDecodeError) or type(error).__module__.startswith(
-        LIBRARIES
-    )
+def list_store_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What a store may raise: its database, its server, or its disk. A library that is not imported raises nothing."""
+    raised: list[type[Exception]] = [
+        getattr(sys.modules[module], name)
+        for module, names in LIBRARIES.items()
+        for name in names
+        if module in sys.modules
+    ]
+    return MlflowException, OSError, JSONDecodeError, *raised, *others
 
 
 def first_line(error: BaseException) -> str:
