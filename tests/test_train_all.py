@@ -35,18 +35,18 @@ def start(project, *words):
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, **options)
 
 
-def test_params_that_change_meanwhile_are_not_taken_for_what_was_trained(clone):
-    clone.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
-    lock = (clone.root / "dvc.lock").read_text()
-    process = start(clone)
-    wait_until(lambda: find_runs(clone, "RUNNING"), process)
-    clone.set_params(ridge={"alpha": 8.0})
+def test_params_that_change_meanwhile_are_not_taken_for_what_was_trained(registered):
+    registered.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
+    lock = (registered.root / "dvc.lock").read_text()
+    process = start(registered)
+    wait_until(lambda: find_runs(registered, "RUNNING"), process)
+    registered.set_params(ridge={"alpha": 8.0})
     _, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (
         1,
         "error: params.yaml was changed meanwhile: nothing is recorded; run the same again\n",
     )
-    assert (clone.root / "dvc.lock").read_text() == lock
+    assert (registered.root / "dvc.lock").read_text() == lock
 
 
 def test_a_kill_between_training_and_its_record_is_mended_by_the_next_repro(origin, tmp_path):
