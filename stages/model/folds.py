@@ -1,6 +1,6 @@
 """Cross-validation on the training rows: encoder and estimator fitted again in each fold."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,6 @@ from stages.shared.cli import InputError
 from stages.shared.params import Fit
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
-
-
-class Validation(NamedTuple):
-    """What cross-validation tells: out-of-fold predictions (n_rows,), scores, and how a booster learned."""
-
-    predicted: np.ndarray
-    scores: dict[str, float]
-    learning: pd.DataFrame
 
 
 def draw_folds(n_rows: int, fit: Fit, apart: pd.Series | None = None) -> Folds:
@@ -43,24 +35,35 @@ def draw_folds(n_rows: int, fit: Fit, apart: pd.Series | None = None) -> Folds:
     return [(order[fitted], order[held_out]) for fitted, held_out in KFold(fit.cv_folds).split(order)]
 
 
+def fit_fold(
+    encoder: TransformerMixin, estimator: BaseEstimator, rows: pd.DataFrame, target: np.ndarray, fitted: np.ndarray
+) -> Pipeline:
+    """Encoder and estimator fitted again on some of the raw training rows, (n_rows, n_columns), by their positions."""
+    pipeline = Pipeline([("encoder", clone(encoder)), ("estimator", clone(estimator))])
+    pipeline.fit(rows.iloc[fitted], target[fitted])
+    round_estimator(pipeline["estimator"])
+    return pipeline
+
+
 def fit_folds(
     encoder: TransformerMixin, estimator: BaseEstimator, rows: pd.DataFrame, target: np.ndarray, folds: Folds
 ) -> list[Pipeline]:
-    """Encoder and estimator fitted again on each fold of the raw training rows, (n_rows, n_columns)."""
-    pipelines = []
-    for fitted, _ in folds:
-        pipeline = Pipeline([("encoder", clone(encoder)), ("estimator", clone(estimator))])
-        pipelines.append(pipeline.fit(rows.iloc[fitted], target[fitted]))
-        round_estimator(pipeline["estimator"])
-    return pipelines
+    """`fit_fold` for each fold."""
+    return [fit_fold(encoder, estimator, rows, target, fitted) for fitted, _ in folds]
 
 
 def predict_folds(pipelines: list[Pipeline], rows: pd.DataFrame, folds: Folds) -> np.ndarray:
     """The prediction for each training row by the one pipeline that has not seen it, (n_rows,)."""
-    predicted = np.empty(len(rows))
-    for pipeline, (_, held_out) in zip(pipelines, folds, strict=True):
-        predicted[held_out] = predict_target(pipeline, rows.iloc[held_out])
-    return predicted
+    held_out = (rows.iloc[positions] for _, positions in folds)
+    return join_folds([predict_target(*pair) for pair in zip(pipelines, held_out, strict=True)], folds)
+
+
+def join_folds(predicted: Sequence[np.ndarray], folds: Folds) -> np.ndarray:
+    """The predictions for the rows that each fold holds out as those for all rows, (n_rows,)."""
+    joined = np.empty(sum(map(len, predicted)))
+    for part, (_, held_out) in zip(predicted, folds, strict=True):
+        joined[held_out] = part
+    return joined
 
 
 def score_folds(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -69,14 +72,12 @@ def score_folds(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     return {key: scores[key] for key in ("cv_rmse", "cv_rmsle") if key in scores}
 
 
-def cross_validate(
-    encoder: TransformerMixin, estimator: BaseEstimator, rows: pd.DataFrame, target: np.ndarray, folds: Folds
-) -> Validation:
-    """Out-of-fold predictions and their scores, and the learning curve of the first fold (no lines for no booster)."""
-    pipelines = fit_folds(encoder, estimator, rows, target, folds)
-    first, sides = pipelines[0], {}
-    for side, positions in zip(("train", "validation"), folds[0], strict=True):
+def trace_fold(
+    pipeline: Pipeline, rows: pd.DataFrame, target: np.ndarray, fold: tuple[np.ndarray, np.ndarray]
+) -> pd.DataFrame:
+    """How a booster learned a fold, on its own rows and on those held out; no lines for any other model."""
+    sides = {}
+    for side, positions in zip(("train", "validation"), fold, strict=True):
         sample = positions[:SAMPLE]
-        sides[side] = first["encoder"].transform(rows.iloc[sample]), target[sample]
-    predicted = predict_folds(pipelines, rows, folds)
-    return Validation(predicted, score_folds(target, predicted), trace_learning(first["estimator"], sides))
+        sides[side] = pipeline["encoder"].transform(rows.iloc[sample]), target[sample]
+    return trace_learning(pipeline["estimator"], sides)

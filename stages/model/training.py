@@ -1,6 +1,8 @@
 """One model of params.yaml on the prepared tables: its settings checked, then fitted, scored and cross-validated."""
 
+import os
 import time
+from concurrent.futures import Future
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from stages.model.estimators import (
     predict_target,
     round_estimator,
 )
-from stages.model.folds import cross_validate, draw_folds
+from stages.model.folds import Folds, draw_folds, fit_fold, join_folds, score_folds, trace_fold
 from stages.model.metrics import Scores
 from stages.model.plots import rank_features, trace_learning
 from stages.model.results import (
@@ -40,6 +42,8 @@ from stages.model.search import Training, resolve_section
 from stages.shared.aside import start_aside, wait_for
 from stages.shared.files import PREPARED
 from stages.shared.params import read_mapping
+
+Validated = tuple[np.ndarray, pd.DataFrame | None]
 
 
 class Trained(NamedTuple):
@@ -69,6 +73,23 @@ def build_model(name: str, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
     return build_estimator(regressor, require_model(name), bool(fit.log_target))
 
 
+def begin_folds(estimator: BaseEstimator, folds: Folds) -> list[Future[Validated]]:
+    """Begin `validate_fold` for each fold, as many at a time as there are cores."""
+    aside = start_aside(min(len(folds), os.cpu_count() or 1))
+    return [aside.submit(validate_fold, estimator, fold, traced=not number) for number, fold in enumerate(folds)]
+
+
+def validate_fold(estimator: BaseEstimator, fold: tuple[np.ndarray, np.ndarray], traced: bool) -> Validated:
+    """Encoder and estimator fitted again on one fold of the training rows: what they predict for the rows held out,
+    (n_held_out,), and how they learned, if that is `traced`.
+    """
+    encoder, rows, target = load_object(PREPARED / "encoder.joblib"), read_table("rows_train"), read_targets()["train"]
+    fitted, held_out = fold
+    pipeline = fit_fold(encoder, estimator, rows, target, fitted)
+    learning = trace_fold(pipeline, rows, target, fold) if traced else None
+    return predict_target(pipeline, rows.iloc[held_out]), learning
+
+
 @lru_cache(1)
 def fit_model(name: str) -> Trained:
     """Fit a model on the training rows, beside its cross-validation, and score it. Kept, so that the fit can begin
@@ -77,15 +98,13 @@ def fit_model(name: str) -> Trained:
     Raises InputError if it predicts nothing finite.
     """
     fit, title, target = read_fit(), require_model(name).title, read_targets()
-    encoder, folds = load_object(PREPARED / "encoder.joblib"), None
+    encoder, folds = load_object(PREPARED / "encoder.joblib"), []
     with threadpool_limits(fit.threads):
         X = read_features("train")
         estimator = build_model(name, X, target["train"])
         if fit.cv_folds:
-            rows = read_table("rows_train")
-            drawn = draw_folds(len(rows), fit, read_apart())
-            # a copy, since it is sent by a thread, while the fit below changes the original
-            folds = start_aside().submit(cross_validate, encoder, clone(estimator), rows, target["train"], drawn)
+            drawn = draw_folds(len(X), fit, read_apart())
+            folds = begin_folds(clone(estimator), drawn)  # a copy, since it is sent while the fit changes the original
         print(f"train@{name}: {title} on {len(X)} rows of {X.shape[1]} features", flush=True)
         started = time.perf_counter()
         estimator.fit(X, target["train"])
@@ -103,10 +122,10 @@ def fit_model(name: str) -> Trained:
             "learning": learning,
         }
         if folds:
-            validation = wait_for(folds)
-            scores |= validation.scores
-            tables["learning"] = validation.learning
-            tables["out_of_fold"] = tabulate_predictions("train", validation.predicted)
+            held_out, (tables["learning"], *_) = zip(*map(wait_for, folds), strict=True)
+            out_of_fold = join_folds(held_out, drawn)
+            scores |= score_folds(target["train"], out_of_fold)
+            tables["out_of_fold"] = tabulate_predictions("train", out_of_fold)
         timings = {"fit_seconds": seconds, "predict_seconds_per_row": time_pipeline(pipeline)}
     return Trained(pipeline, scores, tables, timings)
 

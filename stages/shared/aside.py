@@ -1,4 +1,4 @@
-"""Work in a process of its own, beside this one: for the core that imports leave idle."""
+"""Work in processes of their own, beside this one: for the core that imports leave idle."""
 
 import ctypes
 import multiprocessing
@@ -14,13 +14,13 @@ from typing import Any
 from stages.shared.cli import InputError
 
 
-def start_aside() -> Executor:
-    """One process, for calls one after the other.
+def start_aside(processes: int = 1) -> Executor:
+    """Processes for calls, each for one at a time.
 
-    It ends with this process, however that ends. On Linux it begins with all that is imported here.
+    They end with this process, however that ends. On Linux they begin with all that is imported here.
     """
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    return ProcessPoolExecutor(1, context, initializer=end_with_parent, initargs=(sys.platform,))
+    return ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(sys.platform,))
 
 
 def end_with_parent(platform: str) -> None:
