@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
 from stages.table.contract import read_table
@@ -223,15 +224,24 @@ def make_small(root, store=None):
 
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory):
-    """A small project that has run, is committed, and has pushed to a remote."""
-    folder = tmp_path_factory.mktemp("origin")
+    """A small project that has run, is committed, and has pushed to a remote. All workers share it; none changes it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "origin"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            make_origin(folder)
+            (folder / "done").touch()
+    return Project(folder / "project")
+
+
+def make_origin(folder: Path) -> None:
     project = make_small(folder / "project")
     project.run("dvc", "remote", "add", "--default", "store", str(folder / "remote"))
     project.commit("remote")
     project.run("dvc", "repro")
     project.commit("run")
     project.run("dvc", "push")
-    return project
 
 
 # The columns in which MLflow's database holds absolute paths.
@@ -243,9 +253,14 @@ MOVES = (
 )
 
 
+def ignore_traces(folder: str, names: list[str]) -> list[str]:
+    """Bytecode beside a logged model, which comes and goes while another worker loads it."""
+    return ["__pycache__"] if "mlruns" in folder and "__pycache__" in names else []
+
+
 def copy_finished(finished: Project, target: Path) -> Project:
     """A project that has run, with its git, its DVC cache and its MLflow, in another folder: no stage runs for it."""
-    shutil.copytree(finished.root, target, symlinks=True)
+    shutil.copytree(finished.root, target, symlinks=True, ignore=ignore_traces)
     with closing(sqlite3.connect(target / "mlflow.db")) as database, database:
         for move in MOVES:
             database.execute(move, (str(finished.root), str(target)))
