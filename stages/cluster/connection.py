@@ -133,6 +133,7 @@ def map_parts(client: Client, function: Callable[..., T], parts: Iterable[Any], 
 
 
 def collect(client: Client, futures: list[Future], what: str) -> list[Any]:
+    advice = advise_on_memory(client)  # while there are workers to ask
     shown = time.monotonic()
     for count, _ in enumerate(as_completed(futures), start=1):
         if time.monotonic() - shown >= SECONDS_PER_LINE:
@@ -142,7 +143,7 @@ def collect(client: Client, futures: list[Future], what: str) -> list[Any]:
         with explain_loss(what):
             return client.gather(futures)
     except LossError as error:
-        raise InputError(f"{error}; {advise_on_memory(client)}") from None
+        raise InputError(f"{error}; {advice}") from None
 
 
 class LossError(InputError):
@@ -161,8 +162,6 @@ def explain_loss(what: str, *others: type[Exception]) -> Iterator[None]:
 
 
 def advise_on_memory(client: Client) -> str:
-    with suppress(TimeoutError):
-        client.wait_for_workers(1, timeout=SECONDS_TO_RETURN)  # to ask it
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
     size = f"of at most {min(limits) / 1e7:,.0f} MB, a tenth of a worker's memory" if limits else "that are smaller"
@@ -175,7 +174,7 @@ def fit_together(client: Client, fit: Callable[[], T], what: str) -> T:
     Begun when as many workers are there as before, or else with those that are left. Raises InputError if it is lost
     again.
     """
-    n_workers = len(client.ncores())
+    n_workers, advice = len(client.ncores()), advise_on_memory(client)
     try:
         return watch(client, fit, what)
     except LossError as error:
@@ -185,7 +184,7 @@ def fit_together(client: Client, fit: Callable[[], T], what: str) -> T:
     try:
         return watch(client, fit, what)
     except LossError as error:
-        raise InputError(f"{error}, twice; {advise_on_memory(client)}") from None
+        raise InputError(f"{error}, twice; {advice}") from None
 
 
 def watch(client: Client, fit: Callable[[], T], what: str) -> T:
