@@ -32,6 +32,7 @@ LOST = (CommClosedError, FutureCancelledError, KilledWorker, TimeoutError)  # wh
 SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.timeouts.tcp": "120s",
+    "distributed.deploy.lost-worker-timeout": "10m",  # after which nobody starts it again
     "distributed.logging.distributed": "critical",
     "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
 }
