@@ -33,12 +33,12 @@ CLONES = 4
 
 def register_result(name: str) -> None:
     """Register a champion of other bytes for each name, and the same for the same name."""
-    from stages.register import register
+    from stages.register import list_inputs, register
 
     pipeline = joblib.load("champion.joblib")
     pipeline["estimator"].race_ = name
     joblib.dump(pipeline, model_file("champion"))
-    register()
+    register(list_inputs())
 
 
 def work() -> None:

@@ -111,13 +111,21 @@ def list_promotions() -> None:
 def roll_back(number: str | None) -> None:
     """Put a version, or the one that was Production before, back into Production, and keep the present one out.
 
-    Raises InputError if there is no such version.
+    Raises InputError if there is no such version, or if it can't be loaded.
     """
-    with hold_registry():
+    from stages.registry.judging import open_folder  # what a model takes, which the other commands do without
+    from stages.registry.promotion import fetch_version
+
+    with hold_registry() as require_turn:
         production, versions = registry.settle_production(registry.list_versions())
         if production is None:
             raise InputError("nothing is in Production, so there is nothing to roll back")
         target = find_target(versions, production, number)
+        folder = fetch_version(target)
+        loaded = folder if isinstance(folder, str) else open_folder(folder)
+        if isinstance(loaded, str):
+            raise InputError(f"version {target.version} can't be used, so nothing is changed: {loaded}")
+        require_turn()
         registry.reject(production, f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z, for version {target.version}")
         registry.promote(target, f"Rolled back by hand from version {production.version}.")
         registry.settle_production(registry.list_versions())

@@ -30,10 +30,12 @@ def read_champion() -> "Scores":
     return read_json(CHAMPION)
 
 
-def register() -> list[str]:
-    """Mirror and promote, and print the leaderboard; returns the files that MLflow keeps of the models here."""
-    aside = start_aside()  # what writes models is imported there and MLflow here, at the same time
-    submit(aside, "importlib.import_module", "stages.tracking.models")
+def register(inputs: list[Path]) -> None:
+    """Mirror and promote, print the leaderboard, and remember that all is in line with these inputs."""
+    asked = store.hash_files(inputs)  # before any of them is read
+    aside = start_aside()  # what models are made of is imported there and MLflow here, at the same time
+    for module in ("stages.tracking.models", "skops.io"):
+        submit(aside, "importlib.import_module", module)
     from stages.model.metrics import find_metric
     from stages.registry.card import explain_choice
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
@@ -44,7 +46,6 @@ def register() -> list[str]:
     from stages.tracking.connection import connect, explain_store_errors, within_limit
     from stages.tracking.mirror import MANY, mirror
     from stages.tracking.runs import close_abandoned_runs, log_card
-    from stages.tracking.stored import TRACES
 
     settings, report = read_section(Register), read_champion()
     find_metric(settings.metric)  # which must be known, also if all is in place
@@ -54,29 +55,31 @@ def register() -> list[str]:
         for title in within_limit(partial(close_abandoned_runs, experiment_id)):
             print(f"register: a run of {title} was killed before its end; marked so in MLflow")
         runs = mirror(experiment_id, {name: scores[name]["model"] for name in scores}, aside)
-        log_card(runs[report["name"]], CARD)
-        done = within_limit(lambda: find_in_place(report), MANY)
+        run = runs[report["name"]]
+        log_card(run, CARD)
+        done = within_limit(lambda: find_in_place(report, aside), MANY)
         if not done:
-            with hold_registry():
-                done = within_limit(lambda: register_champion(report, runs[report["name"]], settings), MANY)
-        folders = list_folders([run.data.tags for run in runs.values()]) if store.find_database() else []
+            with hold_registry() as require_turn:
+                done = within_limit(lambda: register_champion(report, run, settings, aside, require_turn), MANY)
+        if store.find_database():
+            store.remember_state(asked, list_model_files([run.data.tags for run in runs.values()]))
     seconds = {name: run.data.metrics.get("fit_seconds") for name, run in runs.items()}
     print(f"{report['target']}: {report['n_test']:,} test rows")
     print(format_leaderboard(scores, seconds, score_baseline()))
     print(explain_choice(report, scores).replace("`", ""))
     for line in done:
         print(f"{name_model()}: {line}")
-    return [str(file) for folder in folders for file in list_folder(folder, TRACES)]
 
 
-def list_folders(tags: list[dict[str, str]]) -> list[Path]:
-    """Where the models of runs, by their tags, and of all versions are on this machine."""
+def list_model_files(tags: list[dict[str, str]]) -> list[str]:
+    """The files on this machine of the models of runs, by their tags, and of all versions."""
     from stages.registry.versions import list_versions
-    from stages.tracking.stored import find_local_folder
+    from stages.tracking.stored import TRACES, find_local_folder
 
     held = [*tags, *(version.tags for version in list_versions())]
     ids = sorted({tags["dvc.model_id"] for tags in held if "dvc.model_id" in tags})
-    return [folder for model_id in ids if (folder := find_local_folder(model_id))]
+    folders = [folder for model_id in ids if (folder := find_local_folder(model_id))]
+    return [str(file) for folder in folders for file in list_folder(folder, TRACES)]
 
 
 def main() -> None:
@@ -85,7 +88,7 @@ def main() -> None:
     if store.is_in_line(inputs):
         print("register: nothing has changed since MLflow was last brought in line")
         return
-    store.remember_state(inputs, register())
+    register(inputs)
 
 
 if __name__ == "__main__":

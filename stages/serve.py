@@ -151,8 +151,9 @@ def read_json(body: bytes, rules: list[Rule], body_type: type[Body]) -> pd.DataF
         raise InputError("the body is empty")
     try:
         content = body_type.model_validate_json(body)
-        if content.dataframe_split:
-            content = body_type.model_validate({"dataframe_records": content.dataframe_split.pair()})
+        split = content.dataframe_split
+        if split and not any(rows is not None for name, rows in content if name != "dataframe_split"):
+            content = body_type.model_validate({"dataframe_records": split.pair()})
     except ValidationError as error:
         raise InputError(describe_errors(error, {rule.name: rule.wanted for rule in rules})) from None
     given = [rows for _, rows in content if rows is not None]

@@ -29,6 +29,7 @@ from stages.table.inference import complete_dictionary
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 FOLDERS = [PREPARED, *map(Path, ("models", "scores", "plots", "metrics"))]
+WRITTEN = ["data", "mlflow", "fit", "register"]  # the sections of params.yaml that a new table changes
 RESULTS = ["dvc.lock", "metrics"]  # what git keeps of a run
 
 
@@ -65,9 +66,11 @@ def empty_results() -> None:
 
 def find_place(file: str, folder: str, name: str) -> Path:
     """Where a file is to lie: where it does, if that is in the project, or else in a folder of it, named after the
-    table. Raises InputError if another lies there.
+    table. Raises InputError if another lies there, or if it lies where results are taken away.
     """
     source, root = require_file(file).resolve(), Path.cwd().resolve()
+    if taken := [folder for folder in FOLDERS if source.is_relative_to(root / folder)]:
+        raise InputError(f"{file}: {taken[0]}/ is emptied for the new table; move the file out of it first")
     if source.is_relative_to(root):
         return source.relative_to(root)
     path = Path(folder, name.lower() + "".join(source.suffixes[-2:]))
@@ -86,12 +89,10 @@ def choose_files(name: str, table: str, dictionary: str | None, *, force: bool) 
     """Where a new table and its dictionary are to lie. Raises InputError if something stands in the way."""
     if not table:
         raise InputError("--table: which file?")
-    place, data = find_place(table, "data/raw", name), read_mapping("data")
-    committed = (content for _, content in read_commits(PARAMS))
-    for used in [{"mlflow": read_mapping("mlflow"), "data": data}, *committed]:
-        path = used["data"]["path"]
-        if used.get("mlflow", {}).get("registered_model") == name and path != place.as_posix():
-            raise InputError(f"{name} is the model of {path}; choose another name")
+    place, here = find_place(table, "data/raw", name), {key: read_mapping(key) for key in WRITTEN}
+    for used in [here, *(content for _, content in read_commits(PARAMS))]:
+        if used["mlflow"].get("registered_model") == name and used["data"].get("path") != place.as_posix():
+            raise InputError(f"{name} is the model of {used['data'].get('path')}; choose another name")
     described = find_place(dictionary, "data", name) if dictionary else Path("data", f"{name.lower()}.yaml")
     if described.exists() and not dictionary and not force:
         raise InputError(
@@ -126,8 +127,8 @@ def bring_back(name: str, *, force: bool) -> None:
     commit = find_commit(name)
     if not force:
         require_saved(PARAMS, *RESULTS)
-    content = yaml.safe_load(run_git("show", f"{commit}:./{PARAMS}"))["data"]
-    lost = [path for path in (content["path"], content["dictionary"]) if not Path(path).exists()]
+    content = read_commit(commit)["data"]
+    lost = [path for key in ("path", "dictionary") if (path := content.get(key)) and not Path(path).exists()]
     known = run_git("ls-tree", "--name-only", commit, "--", PARAMS, *RESULTS, *lost).splitlines()
     empty_results()
     run_git("restore", "--source", commit, "--worktree", "--", *known)
@@ -138,15 +139,26 @@ def bring_back(name: str, *, force: bool) -> None:
 def find_commit(name: str) -> str:
     """The last commit before this one with this registered model. Raises InputError if there is none."""
     for commit, content in read_commits(PARAMS, *RESULTS):
-        if content.get("mlflow", {}).get("registered_model") == name:
+        if content["mlflow"].get("registered_model") == name:
             return commit
     raise InputError(f"no commit has a table whose registered_model is {name}; a new one needs --table and --target")
 
 
 def read_commits(*paths: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The commits that changed some files, newest first, each with its params.yaml."""
+    """The commits that changed some files, newest first, each with its params.yaml, if that names table and model."""
     for commit in run_git("rev-list", "HEAD", "--", *paths).split():
-        yield commit, yaml.safe_load(run_git("show", f"{commit}:./{PARAMS}"))
+        content = read_commit(commit)
+        if all(isinstance(content.get(key), dict) for key in ("data", "mlflow")):
+            yield commit, content
+
+
+def read_commit(commit: str) -> dict[str, Any]:
+    """params.yaml as a commit has it; nothing if it has none, or one that is no settings file."""
+    try:
+        content = yaml.safe_load(ask_git("show", f"{commit}:./{PARAMS}"))
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def main() -> None:

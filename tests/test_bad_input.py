@@ -785,6 +785,11 @@ def test_a_bug_keeps_what_was_there_and_says_that_it_is_one(home):
     assert snapshot(home) == before
 
 
+def test_who_reads_no_more_is_no_fault_of_the_store():
+    with pytest.raises(BrokenPipeError), connection.explain_store_errors():
+        raise BrokenPipeError
+
+
 def test_four_clones_that_share_an_empty_store_all_find_it(place):
     """At once, as a file that nobody has used yet."""
     code = "import sys; from stages.tracking import connection; print(connection.connect())"

@@ -63,6 +63,11 @@ def test_beside_a_fit_train_imports_mlflow_and_nothing_that_fits(watch):
     assert len(seen["modules"]) < 3000
 
 
+def test_register_leaves_what_models_are_made_of_to_the_process_aside(watch):
+    call = "import pathlib, stages.register; pathlib.Path('mlflow.db').unlink(); stages.register.main()"
+    assert not find_packages(watch(call, watch_encoder="")) & {"sklearn", "skops", "xgboost", "lightgbm"}
+
+
 def test_register_with_nothing_changed_imports_nothing_to_speak_of(watch):
     watch("import stages.register; stages.register.main()")
     seen = watch("import stages.register; stages.register.main()")

@@ -12,7 +12,7 @@ import threading
 import mlflow
 import pytest
 
-from stages.registry.promotion import open_logged
+from stages.registry.promotion import fetch_logged
 from stages.shared.cli import InputError
 from tests.conftest import clone_project, find_runs, find_versions, production_of
 from tests.server import PATIENCE, Drip, Server, wait_until
@@ -143,7 +143,7 @@ def test_production_whose_store_cannot_be_reached_stays_and_nothing_is_logged_ag
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri(server.address)
     with pytest.raises(InputError, match="not to be had from"):  # which the gate would otherwise take for damage
-        open_logged("models:/HousePricesPredictor/1")
+        fetch_logged("models:/HousePricesPredictor/1")
     project.env["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     done = project.stage("register", check=False)
     del project.env["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]

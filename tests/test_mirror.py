@@ -185,3 +185,19 @@ def test_jobs_side_by_side_on_a_fresh_store_give_the_same_lock(origin, tmp_path)
     assert done
     assert (project.root / "dvc.lock").read_text() == (origin.root / "dvc.lock").read_text()
     assert len(find_runs(project)) == 3
+
+
+@pytest.mark.slow
+def test_settings_that_change_while_register_runs_are_not_taken_for_registered(registered):
+    code = """
+import sys
+from stages import register
+from stages.tracking import store
+inputs = register.list_inputs()
+asked = store.hash_files(inputs)
+open("params.yaml", "a").write(sys.argv[1])
+store.remember_state(asked, [])
+print(store.is_in_line(inputs))
+"""
+    said = [registered.run(sys.executable, "-c", code, text).stdout.strip() for text in ("", "# later")]
+    assert said == ["True", "False"]

@@ -14,12 +14,13 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from stages import describe, predict, switch
 from stages.describe import draft_table, list_changes, show_draft, show_overview
 from stages.shared.cli import InputError
+from stages.switch import read_commits, run_git
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.drafting import widen
 from stages.table.inference import complete_dictionary
 from stages.table.sniffing import sniff
-from tests.conftest import copy_finished
+from tests.conftest import ROOT, copy_finished
 from tests.rest import serving
 
 RNG = np.random.default_rng(14)
@@ -199,6 +200,50 @@ def test_what_git_brought_back_may_go_again(project):
     assert "dvc.lock" in project.run("git", "status", "--porcelain").stdout
     project.stage("switch", "Kept")
     assert not (project.root / "dvc.lock").exists()
+
+
+def make_repository(folder, monkeypatch, *contents):
+    """A repository of a params.yaml with a commit for each content, in a folder to be in; None is one without it."""
+    monkeypatch.chdir(folder)
+    for words in (["init", "--quiet"], ["config", "user.name", "Test"], ["config", "user.email", "test@example.com"]):
+        run_git(*words)
+    for content in contents:
+        Path("params.yaml").unlink(missing_ok=True)
+        if content is not None:
+            Path("params.yaml").write_text(content)
+        run_git("add", "--all")
+        run_git("commit", "--quiet", "--allow-empty", "--message", "change")
+
+
+PARAMS = (ROOT / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("folder", ["models", "scores/tables", "plots", "metrics", "data/prepared"])
+def test_a_table_among_results_is_not_taken_away_with_them(tmp_path, monkeypatch, folder):
+    make_repository(tmp_path, monkeypatch, PARAMS)
+    Path(folder).mkdir(parents=True)
+    table = write(tmp_path / folder / "apples.csv", make_tiny()[0])
+    with pytest.raises(InputError, match="is emptied for the new table; move the file out of it first"):
+        call(monkeypatch, switch, "Apples", "--table", table, "--target", "mean area")
+    assert Path(table).exists()
+
+
+def test_commits_of_another_time_are_passed_over(tmp_path, monkeypatch):
+    make_repository(tmp_path, monkeypatch, "a: 1\n", "", "a: [\n", None, PARAMS)
+    assert [content["data"]["path"] for _, content in read_commits("params.yaml")] == ["data/raw/train.csv"]
+    with pytest.raises(InputError, match="no commit has a table whose registered_model is Apples"):
+        call(monkeypatch, switch, "Apples")
+
+
+def test_a_section_that_is_missing_is_told_before_anything_goes(tmp_path, monkeypatch):
+    content = yaml.safe_load(PARAMS)
+    del content["register"]
+    make_repository(tmp_path, monkeypatch, yaml.safe_dump(content))
+    Path("models").mkdir()
+    table = write(tmp_path / "apples.csv", make_tiny()[0])
+    with pytest.raises(InputError, match="section `register` is missing"):
+        call(monkeypatch, switch, "Apples", "--table", table, "--target", "mean area")
+    assert Path("models").exists()
 
 
 def write(path, frame, **ways):

@@ -15,7 +15,8 @@ from stages.table.encoder import Encoder
 
 def read_rows(file: Path, target: str) -> pd.DataFrame:
     """Raw rows of a prepared part, with their target."""
-    y = pd.read_parquet(str(file).replace("rows_", "y_"))["target"]
+    folder = file.parent
+    y = pd.read_parquet(folder.with_name(folder.name.replace("rows_", "y_")) / file.name)["target"]
     return pd.read_parquet(file).assign(**{target: y})
 
 

@@ -31,7 +31,10 @@ from stages.table.reading import Dialect, find_dialect, join_some, read_names
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 PARTS = ("train", "test")
-COPIES = {"cache_mapper": BasenameCacheMapper(directory_levels=9)}  # their suffix says how they are read
+COPIES = {
+    "cache_mapper": BasenameCacheMapper(directory_levels=9),  # their suffix says how they are read
+    "check_files": True,  # a worker lives for days, and a part may be replaced under its name
+}
 
 
 class Found(NamedTuple):
@@ -59,8 +62,10 @@ def list_parts(path: str) -> list[str]:
 
 
 def bring_here(part: str) -> str:
-    """The path of a part on the machine that asks: its own, or that of a copy that lasts as long as the process."""
-    return fsspec.open_local(f"simplecache::{part}", simplecache=COPIES) if "://" in part else part
+    """The path of a part on the machine that asks: its own, or that of a copy that lasts as long as the process, and is
+    made anew once the part is another.
+    """
+    return fsspec.open_local(f"filecache::{part}", filecache=COPIES) if "://" in part else part
 
 
 def name_kinds(part: str, dialect: Dialect) -> dict[str, str] | str:

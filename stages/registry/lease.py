@@ -5,19 +5,18 @@ above all that it sees, and the lowest goes first. A tag is renewed while its pr
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Event, Thread
 from uuid import uuid4
 
 import mlflow
-from mlflow.exceptions import MlflowException
 
 from stages.registry.versions import ensure_model, name_model
 from stages.shared.cli import InputError
 from stages.shared.processes import has_ended, name_process
-from stages.tracking.connection import within_limit
+from stages.tracking.connection import list_store_errors, within_limit
 from stages.tracking.store import find_database, lock_store
 
 LEASE = "lease."  # + process/chance: a number, 0 while it is being chosen, and when it was renewed
@@ -28,15 +27,16 @@ Seen = dict[str, tuple[str, float]]  # each ticket as it was when it last change
 
 
 @contextmanager
-def hold_registry() -> Iterator[None]:
+def hold_registry() -> Iterator[Callable[[], None]]:
     """Nobody else changes the registry within. If this process is killed, others on this machine go on at once, and
     those elsewhere after SECONDS. No clock is compared with another machine's.
 
-    Raises InputError if the turn does not come.
+    Yields what raises InputError if it is this process's turn no more: it slept, or its server was away, for so long
+    that others have gone on. Raises InputError if the turn does not come.
     """
     if find_database():
         with lock_store():
-            yield
+            yield lambda: None
         return
     owner, seen = f"{name_process()}/{uuid4().hex[:8]}", Seen()
     within_limit(ensure_model)
@@ -46,9 +46,9 @@ def hold_registry() -> Iterator[None]:
         within_limit(lambda: write_ticket(owner, number))
         with renew_ticket(owner, number):
             await_turn(owner, number, seen)
-            yield
+            yield partial(require_turn, owner)
     finally:
-        with suppress(MlflowException, TimeoutError):  # the server is gone: the ticket expires
+        with suppress(*list_store_errors(TimeoutError)):  # the server is gone: the ticket expires
             within_limit(lambda: delete_ticket(f"{LEASE}{owner}"))
 
 
@@ -75,6 +75,16 @@ def read_tickets(seen: Seen) -> list[tuple[int, str]]:
     return waiting
 
 
+def has_ticket(owner: str) -> bool:
+    """Whether nobody has taken the process for dead."""
+    return f"{LEASE}{owner}" in mlflow.MlflowClient().get_registered_model(name_model()).tags
+
+
+def require_turn(owner: str) -> None:
+    if not has_ticket(owner):
+        raise InputError(f"{name_model()}: others did not hear of this process for {SECONDS} s and went on; try again")
+
+
 @contextmanager
 def renew_ticket(owner: str, number: int) -> Iterator[None]:
     """A ticket lives as long as this lasts."""
@@ -82,8 +92,9 @@ def renew_ticket(owner: str, number: int) -> Iterator[None]:
 
     def renew() -> None:
         while not over.wait(SECONDS / 3):
-            with suppress(MlflowException):  # the next try may do; else the ticket expires, as it should
-                write_ticket(owner, number)
+            with suppress(*list_store_errors()):  # the next try may do; else the ticket expires, as it should
+                if has_ticket(owner):
+                    write_ticket(owner, number)
 
     thread = Thread(target=renew, daemon=True)
     thread.start()

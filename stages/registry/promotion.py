@@ -2,32 +2,32 @@
 
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from stages.model.metrics import METRICS, Scores, find_metric, is_weak, score_predictions
-from stages.model.results import list_files, load_object, read_file, read_targets
+from stages.model.results import read_targets
 from stages.registry import versions as registry
 from stages.registry.card import summarize
+from stages.shared.aside import submit, wait_for
 from stages.shared.cli import InputError
-from stages.shared.files import DAMAGED, hash_file, model_file
-from stages.shared.params import Register, runs_in_ci
+from stages.shared.files import hash_file, model_file
+from stages.shared.params import Register, read_section, runs_in_ci
 from stages.tracking.connection import first_line
 from stages.tracking.models import log_champion
 from stages.tracking.provenance import describe_table, describe_way_back
 from stages.tracking.store import find_database
-from stages.tracking.stored import LostModelError, fetch_model, fetch_pipeline, hash_model, load_pipeline
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from stages.tracking.stored import LostModelError, fetch_model, fetch_pipeline, hash_model
 
 
-def open_logged(uri: str, files_md5: str | None = None) -> "Pipeline | str":
-    """The pipeline of a logged model, or why it can't be used: it is gone, damaged, or not what was registered.
+def fetch_logged(uri: str, files_md5: str | None = None) -> Path | str:
+    """The folder of a logged model, or why it can't be used: it is gone, or not what was registered.
 
     files_md5: what its files were when it got its version; others are not what was judged.
     Raises InputError if the store fails: that says nothing of the model.
@@ -38,54 +38,56 @@ def open_logged(uri: str, files_md5: str | None = None) -> "Pipeline | str":
         return first_line(error)
     if files_md5 not in (None, hash_model(folder)):
         return "its files are not those that were registered"
-    return open_folder(folder)
+    return folder
 
 
-def open_folder(folder: Path) -> "Pipeline | str":
-    """The pipeline in the folder of a logged model, or why it can't be used."""
-    try:
-        return load_pipeline(folder)
-    except InputError as error:
-        return first_line(error)
+def fetch_version(version: ModelVersion) -> Path | str:
+    """The folder of what a version serves, or why it can't be used; raises as `fetch_logged`."""
+    return fetch_logged(registry.address_version(version), version.tags.get(registry.FILES))
 
 
-def open_served(version: ModelVersion) -> "Pipeline | str":
-    """The pipeline of the version in Production, or why it can't be used; raises as `open_logged`.
+@contextmanager
+def fetch_served(version: ModelVersion) -> Iterator[Path | str]:
+    """The same of the version in Production.
 
     On a server only the files that loading takes are asked for, so that a look every day costs little.
     """
     if find_database():
-        return open_logged(registry.address_version(version), version.tags.get(registry.FILES))
+        yield fetch_version(version)
+        return
+    problem = ""
     with tempfile.TemporaryDirectory() as folder:
         try:
             fetch_pipeline(version.tags["dvc.model_id"], Path(folder))
         except LostModelError as error:
-            return first_line(error)
-        return open_folder(Path(folder))
+            problem = first_line(error)
+        yield problem or Path(folder)
 
 
-def predict_test(pipeline: "Pipeline | str") -> np.ndarray | str:
-    """The predictions for the current test rows, (n_rows,), or why they can't be had."""
-    if isinstance(pipeline, str):
-        return pipeline
-    try:
-        return predict_rows(pipeline)
-    except DAMAGED as error:
-        return first_line(error)
+def predict_test(folder: Path | str, aside: Executor) -> np.ndarray | str:
+    """What a logged model predicts for the current test rows, (n_rows,), or why that can't be had."""
+    if isinstance(folder, str):
+        return folder
+    return wait_for(submit(aside, "stages.registry.judging.predict_logged", folder))
 
 
-def predict_rows(pipeline: "Pipeline") -> np.ndarray:
-    """The predictions for the test rows, (n_rows,), file by file."""
-    return np.concatenate([pipeline.predict(read_file(file)) for file in list_files("rows_test")])
+def find_difference(folder: Path | str, aside: Executor) -> str:
+    """Why a logged model can't serve what DVC has as the champion; nothing if it predicts the same."""
+    if isinstance(folder, str):
+        return folder
+    return wait_for(submit(aside, "stages.registry.judging.compare", folder, model_file("champion")))
 
 
-def score_version(version: ModelVersion) -> Scores | str:
-    """Metrics of a version on the current test rows, by the model that was judged for it; or why they can't be had."""
-    served = open_logged(registry.address_version(version), version.tags.get(registry.FILES))
-    predicted = predict_test(served if isinstance(served, str) else open_logged(registry.address_judged(version)))
-    if isinstance(predicted, str):
-        return predicted
-    return score_predictions(read_targets()["test"], predicted, "test")
+def score_version(version: ModelVersion, aside: Executor) -> Scores | str:
+    """Metrics of a version on the current test rows, by the model that was judged for it; or why they can't be had.
+
+    If only that one is lost, by what serves, which may have seen these rows: a lost file gives no place away.
+    """
+    served = predict_test(fetch_version(version), aside)
+    if isinstance(served, str):
+        return served
+    judged = predict_test(fetch_logged(registry.address_judged(version)), aside)
+    return score_predictions(read_targets()["test"], served if isinstance(judged, str) else judged, "test")
 
 
 def decide(
@@ -135,45 +137,49 @@ def find_veto(settings: Register) -> str:
     return ""
 
 
-def find_in_place(report: Scores) -> list[str]:
+def find_in_place(report: Scores, aside: Executor) -> list[str]:
     """What there is to say if the champion's bytes serve already, and all is well; nothing if there is more to do.
 
     Changes nothing, so the registry need not be held.
     """
-    path, versions = model_file("champion"), registry.list_versions()
+    versions = registry.list_versions()
     production = registry.find_production(versions)
-    if production is None or production.tags.get(registry.SERVED) != hash_file(path):
+    if production is None or production.tags.get(registry.SERVED) != hash_file(model_file("champion")):
         return []
     if find_obstacle(report, versions) or registry.find_repair(versions, registry.read_aliases()):
         return []
-    if compare(open_served(production), path):
-        return []
+    with fetch_served(production) as folder:
+        if find_difference(folder, aside):
+            return []
     return [f"Production stays version {production.version}: version {production.version} is Production already"]
 
 
-def register_champion(report: Scores, run: Run, settings: Register) -> list[str]:
+def register_champion(
+    report: Scores, run: Run, settings: Register, aside: Executor, require_turn: Callable[[], None]
+) -> list[str]:
     """Give the champion's run a version that can be used, and Production if it may have it; returns what was done.
 
-    report: metrics/champion.json. Only to be called by who holds the registry.
+    report: metrics/champion.json. require_turn: of who holds the registry; nobody else may call this.
     """
     versions = registry.list_versions()
     if reason := find_obstacle(report, versions):
         return [f"nothing is registered: {reason}"]
     key = f"test_{find_metric(settings.metric)}"
     production, versions = registry.settle_production(versions)
-    candidate, done = find_candidate(report, run, versions)
+    candidate, done = find_candidate(report, run, versions, aside)
     other = production if production and production.version != candidate.version else None
-    present = score_version(other) if other else None
+    present = score_version(other, aside) if other else None
     bar = present[key] if isinstance(present, dict) else present
     passes, why = decide(candidate, production, bar, report, settings)
     veto = find_veto(settings)
     if passes and not veto:
+        require_turn()
         registry.promote(candidate, why)
         production, _ = registry.settle_production(registry.list_versions())
-        settle_challenger(None, production, report[key], report, settings)
+        settle_challenger(None, production, report[key], report, aside)
         return [*done, f"version {candidate.version} → Production. {why}"]
     if passes:
-        settle_challenger(candidate, production, bar, report, settings)
+        settle_challenger(candidate, production, bar, report, aside)
     if veto and not (production and production.version == candidate.version):
         why = f"{veto} proposes version {candidate.version}, which {'would pass' if passes else 'waits'}: {why}"
     kept = f"Production stays version {production.version}" if production else "no version is in Production"
@@ -185,18 +191,19 @@ def settle_challenger(
     production: ModelVersion | None,
     bar: float | str | None,
     scores: Scores,
-    settings: Register,
+    aside: Executor,
 ) -> None:
     """Point the alias at the best version that waits and would pass the gate, or at none.
 
     proposed: a version that waits and would pass, with its scores; it stands back behind a challenger that is as good.
     bar: what the version in Production scores.
     """
-    number, metric = registry.read_aliases().get(registry.CHALLENGER_ALIAS), find_metric(settings.metric)
+    settings, number = read_section(Register), registry.read_aliases().get(registry.CHALLENGER_ALIAS)
+    metric = find_metric(settings.metric)
     holder = next((version for version in registry.list_versions() if str(version.version) == number), None)
     if holder and proposed and holder.version == proposed.version:
         return
-    held, stays = score_version(holder) if holder else None, False
+    held, stays = score_version(holder, aside) if holder else None, False
     if holder and isinstance(held, dict):
         stays, _ = decide(holder, production, bar, held, settings)
         if proposed and find_gain(metric, scores[f"test_{metric}"], held[f"test_{metric}"]) > 0:
@@ -217,33 +224,29 @@ def find_obstacle(report: Scores, versions: list[ModelVersion]) -> str:
     return f"{registry.name_model()} holds models of {held}; {own} needs names of its own under `mlflow` in params.yaml"
 
 
-def find_candidate(report: Scores, run: Run, versions: list[ModelVersion]) -> tuple[ModelVersion, list[str]]:
+def find_candidate(
+    report: Scores, run: Run, versions: list[ModelVersion], aside: Executor
+) -> tuple[ModelVersion, list[str]]:
     """The version that serves the champion's bytes, and what was done for it.
 
-    What MLflow keeps must load, and predict as DVC's file does; else it is logged again, and gets a version of its own.
+    What MLflow keeps must load, and predict as DVC's file does; else it is logged again, and gets a version of its own,
+    which stays out of Production if the other was rolled back.
     """
     path, done = model_file("champion"), []
-    for version in registry.find_versions(versions, hash_file(path)):
-        problem = compare(open_logged(registry.address_version(version), version.tags.get(registry.FILES)), path)
+    found = registry.find_versions(versions, hash_file(path))
+    for version in found:
+        problem = find_difference(fetch_version(version), aside)
         if not problem:
             return version, []
         done.append(
             f"what MLflow keeps of version {version.version} can't be used ({problem}); logged again from DVC's file"
         )
-    model_id = log_champion(run)
+    model_id = log_champion(run, aside)
     folder = fetch_model(f"models:/{model_id}")
-    problem = compare(open_logged(folder.as_uri()), path)
+    problem = find_difference(folder, aside)
     if problem:
         raise InputError(f"{path} can't be used as MLflow stores it: {problem}")
-    tags = {registry.SERVED: hash_file(path), registry.FILES: hash_model(folder)}
+    tags = {key: value for key, value in found[0].tags.items() if key == registry.ROLLED_BACK} if found else {}
+    tags |= {registry.SERVED: hash_file(path), registry.FILES: hash_model(folder)}
     version = registry.add_version(run, model_id, f"{summarize(report)}\n\n{describe_way_back('champion')}", tags)
     return version, [*done, f"added version {version.version} ({run.info.run_name})"]
-
-
-def compare(logged: "Pipeline | str", path: Path) -> str:
-    """Why a logged model is not what DVC has in a file; nothing if it predicts the same for the test rows."""
-    predicted = predict_test(logged)
-    if isinstance(predicted, str):
-        return predicted
-    same = np.allclose(predicted, predict_rows(load_object(path)), rtol=1e-9)
-    return "" if same else "it predicts other values than DVC's file"

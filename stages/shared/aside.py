@@ -13,6 +13,8 @@ from typing import Any
 
 from stages.shared.cli import InputError
 
+KILLED = "a process beside this one was killed; the usual reason is that memory ran out"
+
 
 def start_aside(processes: int = 1) -> Executor:
     """Processes for calls, each for one at a time.
@@ -40,8 +42,14 @@ def follow_parent() -> None:
 
 
 def submit(aside: Executor, function: str, *args: object) -> Future[Any]:
-    """Call a function there by its dotted name, so that what it needs is imported there and not here."""
-    return aside.submit(call, function, *args)
+    """Call a function there by its dotted name, so that what it needs is imported there and not here.
+
+    Raises InputError if the process was killed before.
+    """
+    try:
+        return aside.submit(call, function, *args)
+    except BrokenProcessPool:
+        raise InputError(KILLED) from None
 
 
 def call(function: str, *args: object) -> Any:
@@ -54,4 +62,4 @@ def wait_for(future: Future[Any]) -> Any:
     try:
         return future.result()
     except BrokenProcessPool:
-        raise InputError("the process of the fit was killed; the usual reason is that memory ran out") from None
+        raise InputError(KILLED) from None

@@ -2,18 +2,24 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 from uuid import getnode
 
 import psutil
 
+NUMBERS = Path("/proc/self/ns/pid")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 SLACK = 5  # seconds by which the start of a process may seem to move when the clock is set
 
 
 def name_machine() -> str:
-    """This machine since its start; its name alone may be another's too."""
-    return f"{platform.node()}-{BOOT.read_text()[:8] if BOOT.exists() else f'{getnode():x}'}"
+    """This machine since its start, or a container, whose processes have numbers of their own; its name alone may be
+    another's too.
+    """
+    started = BOOT.read_text()[:8] if BOOT.exists() else f"{getnode():x}"
+    space = re.sub(r"\D", "", str(NUMBERS.readlink())) if NUMBERS.exists() else ""
+    return "-".join(filter(None, (platform.node(), started, space)))
 
 
 def name_process() -> str:

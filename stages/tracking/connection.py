@@ -194,6 +194,8 @@ def explain_store_errors() -> Iterator[None]:
     """What the store cannot do, as an InputError that names the store."""
 
     def explain(error: Exception) -> NoReturn:
+        if isinstance(error, BrokenPipeError):  # of who reads what is printed
+            raise error
         if why := REFUSED.get(getattr(error, "error_code", "")):
             raise InputError(
                 f"MLflow at {show_uri()} refuses {os.environ.get(USER, 'a user without a name')}: {why}"

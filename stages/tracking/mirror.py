@@ -3,7 +3,6 @@
 import tempfile
 from concurrent.futures import Executor
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import mlflow
@@ -28,8 +27,6 @@ def mirror(experiment_id: str, titles: dict[str, str], aside: Executor) -> dict[
             run, _ = found.get(name, (None, False))
             runs[name] = within_limit(partial(mirror_run, experiment_id, name, titles[name], run), MANY)
             begun[name] = within_limit(partial(begin_model, runs[name], name, Path(folder, name), aside))
-        if begun:
-            import_module("skops.io")  # while the files are written; what serves is loaded behind
         for name, model in begun.items():
             within_limit(partial(finish_model, runs[name], name, titles[name], Path(folder, name), model), MANY)
             runs[name] = mlflow.get_run(runs[name].info.run_id)

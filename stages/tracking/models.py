@@ -15,8 +15,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, R
 
 from stages.model.results import list_files, load_object, read_scores_file
 from stages.shared.aside import submit, wait_for
-from stages.shared.files import PREPARED, model_file
-from stages.table.columns import name_target
+from stages.shared.files import CHAMPION, model_file, read_json
 from stages.tracking.stored import TRUSTED_TYPES
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def finish_model(run: Run, name: str, title: str, folder: Path, begun: tuple[str
 
     model_id, written = begun
     predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))
-    target = name_target(load_object(PREPARED / "encoder.joblib").dictionary)
+    target = read_json(CHAMPION)["target"]
     with tempfile.TemporaryDirectory() as drawn:
         draw_model(title, target, predictions, features, Path(drawn, "plots.png"))
         mlflow.MlflowClient().log_artifact(run.info.run_id, str(Path(drawn, "plots.png")))
@@ -60,12 +59,13 @@ def finish_model(run: Run, name: str, title: str, folder: Path, begun: tuple[str
     log_figures(run, model_id, {"dvc.model_id": model_id})  # once all is there
 
 
-def log_champion(run: Run) -> str:
+def log_champion(run: Run, aside: Executor) -> str:
     """Give a finished run what serves, from DVC's file, as its logged model `champion`; returns the model's id."""
     model_id = create_model(run, "champion")
-    with tempfile.TemporaryDirectory() as folder:
-        write_model("champion", Path(folder, "model"), run.info.run_id, model_id)
-        keep_model(run, model_id, Path(folder, "model"))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "model")
+        wait_for(submit(aside, f"{__name__}.write_model", "champion", folder, run.info.run_id, model_id))
+        keep_model(run, model_id, folder)
     log_figures(run, model_id, {})
     return model_id
 

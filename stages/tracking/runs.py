@@ -19,7 +19,13 @@ from stages.shared.cli import InputError
 from stages.shared.files import hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, read_section
 from stages.shared.processes import has_ended
-from stages.tracking.connection import connect, explain_store_errors, warn_of_lost_store, within_limit
+from stages.tracking.connection import (
+    connect,
+    explain_store_errors,
+    list_store_errors,
+    warn_of_lost_store,
+    within_limit,
+)
 from stages.tracking.models import LEARNING
 from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
 from stages.tracking.store import show_uri
@@ -49,7 +55,7 @@ def open_run(name: str, title: str) -> Iterator[Callable[[dict[str, float]], Non
     try:
         yield log
     except BaseException:
-        with suppress(MlflowException, OSError):
+        with suppress(*list_store_errors()):
             within_limit(lambda: mlflow.MlflowClient().set_terminated(run.info.run_id, "FAILED"))
         raise
 

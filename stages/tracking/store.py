@@ -9,7 +9,7 @@ from typing import Any
 from filelock import FileLock
 
 from stages.shared.cli import InputError
-from stages.shared.files import hash_file, read_json, write_json
+from stages.shared.files import hash_file, read_json, require_file, write_json
 
 ROOT = Path(os.environ.get("DVC_ROOT", Path(__file__).parents[2])).resolve()
 OWN_DATABASE = ROOT / "mlflow.db"
@@ -39,7 +39,12 @@ def lock_store() -> FileLock:
     return FileLock(f"{find_database() or OWN_DATABASE}.lock", is_singleton=True, thread_local=False)
 
 
-def describe_state(inputs: Iterable[Path], files: Iterable[str | Path]) -> dict[str, Any] | None:
+def hash_files(files: Iterable[str | Path]) -> dict[str, str]:
+    """The md5 of each file. Raises InputError if one is missing."""
+    return {str(file): hash_file(str(require_file(file))) for file in files}
+
+
+def describe_state(inputs: Iterable[str | Path], files: Iterable[str | Path]) -> dict[str, Any] | None:
     """All that register depends on: the hash of each input and of each of MLflow's files, and the database's time.
 
     None if one of them is missing, if a write to the database was cut short, or if there is none, but a server.
@@ -49,8 +54,8 @@ def describe_state(inputs: Iterable[Path], files: Iterable[str | Path]) -> dict[
         return None
     try:
         found = database.stat()
-        hashes = {str(path): hash_file(path) for path in [*map(str, inputs), *map(str, files)]}
-    except OSError:
+        hashes = hash_files([*inputs, *files])
+    except (OSError, InputError):
         return None
     place = {name: os.environ.get(name, "") for name in ("DVC_EXP_NAME", "CI")}  # one proposes where another promotes
     return {"hashes": hashes, "place": place, "changed": found.st_mtime_ns, "size": found.st_size}
@@ -65,10 +70,12 @@ def is_in_line(inputs: Iterable[Path]) -> bool:
         return False
 
 
-def remember_state(inputs: Iterable[Path], files: list[str]) -> None:
-    """Remember that store and inputs are in line as they are now, with the files that MLflow keeps of its models."""
+def remember_state(inputs: dict[str, str], files: list[str]) -> None:
+    """Remember that the store is in line with inputs, by their hashes, unless one of them has changed since; with the
+    files that MLflow keeps of its models.
+    """
     state = describe_state(inputs, files)
-    if state:
+    if state and inputs.items() <= state["hashes"].items():
         write_json(state_file(), {"state": state, "files": files})
 
 

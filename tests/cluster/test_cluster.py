@@ -30,11 +30,13 @@ if importlib.util.find_spec("distributed") is None:
     assert "CLUSTER_REQUIRED" not in os.environ
     pytest.skip("not installed: Dask", allow_module_level=True)
 
+import fsspec
 from distributed import Client, LocalCluster
 
 from stages.cluster import connection, fitting, moments
 from stages.cluster.pieces import Piece
-from stages.cluster.preparing import prepare_parts
+from stages.cluster.predicting import name_outputs
+from stages.cluster.preparing import bring_here, prepare_parts
 
 FIT = Fit(log_target=True, cv_folds=0, threads=1, seed=42)
 DATA = Data(path="parts", dictionary="data/dictionary.yaml", target=None, test_size=0.2, seed=42)
@@ -43,7 +45,7 @@ DATA = Data(path="parts", dictionary="data/dictionary.yaml", target=None, test_s
 @pytest.fixture(scope="module")
 def folder(dictionary, tmp_path_factory):
     """A project's folder with a table in four parts, and one part without rows."""
-    root = tmp_path_factory.mktemp("cluster")
+    root = tmp_path_factory.mktemp("rows_cluster")
     shutil.copytree(ROOT / "data", root / "data", ignore=shutil.ignore_patterns("prepared", ".gitignore"))
     generate_parts(str(ROOT / "data/raw/train.csv"), dictionary, 4, root / "parts", 4)
     pd.read_parquet(root / "parts/part-0000.parquet").head(0).to_parquet(root / "parts/part-0009.parquet")
@@ -230,6 +232,22 @@ def test_faults_of_all_parts_are_in_one_message(folder, client, tmp_path, change
     assert sorted(Path("data").rglob("*")) == before
 
 
+def test_two_parts_never_have_the_same_predictions():
+    dask = [f"parts/part.{number}.parquet" for number in range(3)]
+    assert name_outputs(dask, "parts") == ["part.0.parquet", "part.1.parquet", "part.2.parquet"]
+    for same in (["parts/a.csv", "parts/a.parquet"], ["x/table.csv.gz", "y/table.csv.gz"]):
+        with pytest.raises(InputError, match=r"the predictions of 2 parts would be (a|table)\.parquet: "):
+            name_outputs(same, "parts")
+
+
+def test_part_that_is_replaced_under_its_name_is_brought_again():
+    """A worker lives for days."""
+    place = fsspec.filesystem("memory")
+    for text in (b"a\n1\n", b"a\n22\n"):
+        place.pipe_file("/parts/part.csv", text)
+        assert Path(bring_here("memory://parts/part.csv")).read_bytes() == text
+
+
 def test_address_without_scheduler_or_workers_is_one_line(folder):
     with pytest.raises(InputError, match="no scheduler answers"), connection.connect("tcp://127.0.0.1:1"):
         pass
@@ -292,9 +310,12 @@ def test_whole_pipeline_on_parts(project, dictionary):
     assert scores["decision_tree"]["sample_rows"] == pytest.approx(1000, rel=0.15)
     assert f"Decision Tree (on {scores['decision_tree']['sample_rows']:,} rows)" in printed
     assert scores["champion"]["ranking"][0] in ("ridge", "blend")
-    project.stage("predict", "data/parts", "--output", "predictions")
+    change_parts(project.root / "data/parts", part_0000=lambda t: t.assign(LotArea=[-1, 10**6, *t["LotArea"][2:]]))
+    said = project.stage("predict", "data/parts", "--output", "predictions", "--skip-bad").stdout
+    assert "1 row(s) left out → _part-0000.rejects.csv" in said
+    assert "_part-0000.marks.csv" in said
     predicted = pd.read_parquet(project.root / "predictions")
-    assert len(predicted) == 3 * 1460
+    assert len(predicted) == 3 * 1460 - 1
     one = project.root / "data/parts/part-0001.parquet"
     project.set_params(cluster={"address": None})
     project.stage("predict", str(one), "--output", "one.parquet")  # the same pipeline, on one machine

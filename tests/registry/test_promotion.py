@@ -9,7 +9,8 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 
 from stages.registry.leaderboard import format_leaderboard, rank_models
-from stages.registry.promotion import decide
+from stages.registry.promotion import decide, score_version
+from stages.shared.aside import start_aside
 from stages.shared.params import Register
 from tests.conftest import clone_project, copy_finished, find_runs, find_versions, production_of
 
@@ -219,6 +220,21 @@ def test_production_whose_files_are_gone_is_replaced(registered):
     assert production_of(registered) == 2
 
 
+def find_folder(project, number, tag="dvc.model_id"):
+    """Where the files of a model that a tag of a version names are."""
+    mlflow.set_tracking_uri(project.store)
+    tags = mlflow.MlflowClient().get_model_version("HousePricesPredictor", number).tags
+    return mlflow.get_logged_model(tags[tag]).artifact_location.removeprefix("file://")
+
+
+@pytest.mark.slow
+def test_production_whose_judged_model_is_lost_is_scored_by_what_serves(registered, monkeypatch):
+    shutil.rmtree(find_folder(registered, "1", "dvc.judged_model_id"))
+    monkeypatch.chdir(registered.root)
+    (version,) = mlflow.search_model_versions(filter_string="name = 'HousePricesPredictor'")
+    assert score_version(version, start_aside())["test_r2"] > 0.9
+
+
 @pytest.mark.slow
 def test_rollback_is_remembered_and_history_tells_it(overtaken, tmp_path):
     project = copy_finished(overtaken, tmp_path / "project")
@@ -227,10 +243,18 @@ def test_rollback_is_remembered_and_history_tells_it(overtaken, tmp_path):
     printed = project.run("dvc", "repro").stdout
     assert "version 2 was rolled back by hand" in printed
     assert production_of(project) == 1
-    project.stage("history", "rollback", "2")
-    assert production_of(project) == 2
+    shutil.rmtree(find_folder(project, "2"))
+    printed = project.run("dvc", "repro").stdout
+    assert "what MLflow keeps of version 2 can't be used" in printed
+    assert "version 3 was rolled back by hand" in printed, "its bytes are those of version 2"
+    assert production_of(project) == 1
+    refused = project.stage("history", "rollback", "2", check=False)
+    assert refused.stderr.startswith("error: version 2 can't be used, so nothing is changed: ")
+    assert production_of(project) == 1
+    project.stage("history", "rollback", "3")
+    assert production_of(project) == 3
     history = project.stage("history", "list").stdout.splitlines()
-    assert [line.split()[2] for line in history] == ["1", "2", "1", "2"]
+    assert [line.split()[2] for line in history] == ["1", "2", "1", "3"]
     assert project.stage("history", "rollback", "9", check=False).stderr.startswith("error: there is no version 9")
 
 
@@ -238,9 +262,7 @@ def test_rollback_is_remembered_and_history_tells_it(overtaken, tmp_path):
 def test_swapped_bytes_of_production_are_noticed_by_the_next_repro(registered):
     """The database is as it was; only a file of the model that serves is another's."""
     registered.stage("register")
-    mlflow.set_tracking_uri(registered.store)
-    served = mlflow.MlflowClient().get_model_version("HousePricesPredictor", "1")
-    place = mlflow.get_logged_model(served.tags["dvc.model_id"]).artifact_location.removeprefix("file://")
+    place = find_folder(registered, "1")
     tree = next(run for run in find_runs(registered) if run.info.run_name == "Decision Tree")
     other = mlflow.get_logged_model(tree.data.tags["dvc.model_id"]).artifact_location.removeprefix("file://")
     shutil.copy(f"{other}/model.skops", f"{place}/model.skops")

@@ -25,8 +25,11 @@ def test_work_aside_gives_its_result_and_a_failure_is_not_silent():
 
 
 def test_work_aside_that_is_killed_is_told_in_one_line():
+    aside = start_aside()
     with pytest.raises(InputError, match="memory ran out"):
-        wait_for(submit(start_aside(), "signal.raise_signal", signal.SIGKILL))
+        wait_for(submit(aside, "signal.raise_signal", signal.SIGKILL))
+    with pytest.raises(InputError, match="memory ran out"):
+        submit(aside, "os.getpid")
 
 
 def start_and_die(send, platform):

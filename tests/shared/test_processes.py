@@ -3,6 +3,7 @@ import sys
 
 import psutil
 
+from stages.shared import processes
 from stages.shared.processes import has_ended, name_machine, name_process
 
 
@@ -17,6 +18,14 @@ def test_a_number_that_is_used_again_is_another_process():
     started = psutil.Process().create_time()
     machine, number, _ = name_process().split(":")
     assert has_ended(f"{machine}:{number}:{started - 100:.0f}")
+
+
+def test_a_container_with_the_name_of_its_host_is_another_machine(tmp_path, monkeypatch):
+    """Its processes have numbers of their own."""
+    here = name_process()
+    (tmp_path / "pid").symlink_to("pid:[1]")
+    monkeypatch.setattr(processes, "NUMBERS", tmp_path / "pid")
+    assert not has_ended(f"{here.partition(':')[0]}:999999999:1")
 
 
 def test_nothing_is_known_of_processes_elsewhere():
