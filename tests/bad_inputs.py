@@ -656,7 +656,6 @@ JSON_BODIES = {
     "split twice a column": b'{"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}',
     "split with numbers for names": b'{"dataframe_split": {"columns": [1], "data": [[1]]}}',
     "split rows that are none": b'{"dataframe_split": {"columns": ["a"], "data": [1]}}',
-    "split and records": b'{"dataframe_split": {"columns": ["a"], "data": [[1]]}, "dataframe_records": [{"a": 1}]}',
     "split without rows": b'{"dataframe_split": {"columns": [], "data": []}}',
     "a trailing comma": b'{"dataframe_records": [],}',
     "two bodies": b"{}{}",

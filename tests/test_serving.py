@@ -151,6 +151,12 @@ BAD = {
     "a list": (lambda row: [row], JSON, 400, "dataframe_records"),
     "another key": (lambda row: {"rows": [row]}, JSON, 400, "dataframe_records"),
     "two keys": (lambda row: {"inputs": [row], "instances": [row]}, JSON, 400, "dataframe_records"),
+    "split beside records": (
+        lambda row: {"dataframe_records": [row], "dataframe_split": {"columns": [*row], "data": [[*row.values()]]}},
+        JSON,
+        400,
+        "dataframe_records",
+    ),
     "no rows": (lambda _: {"dataframe_records": []}, JSON, 400, "no rows"),
     "rows that are numbers": (lambda _: {"dataframe_records": [1, 2]}, JSON, 400, "list of rows"),
     "uneven split": (lambda _: {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, JSON, 400, "row 1"),
