@@ -310,7 +310,9 @@ def test_whole_pipeline_on_parts(project, dictionary):
     assert scores["decision_tree"]["sample_rows"] == pytest.approx(1000, rel=0.15)
     assert f"Decision Tree (on {scores['decision_tree']['sample_rows']:,} rows)" in printed
     assert scores["champion"]["ranking"][0] in ("ridge", "blend")
-    change_parts(project.root / "data/parts", part_0000=lambda t: t.assign(LotArea=[-1, 10**6, *t["LotArea"][2:]]))
+    change_parts(
+        project.root / "data/parts", part_0000=lambda t: t.assign(LotArea=[float("inf"), -1, *t["LotArea"][2:]])
+    )
     said = project.stage("predict", "data/parts", "--output", "predictions", "--skip-bad").stdout
     assert "1 row(s) left out → _part-0000.rejects.csv" in said
     assert "_part-0000.marks.csv" in said
