@@ -30,14 +30,13 @@ from stages.table.checks import (
     CELLS,
     Finding,
     Rule,
-    SeenIds,
     Tally,
     check_batch,
-    check_ids,
     flag_rows,
     holds_numbers,
     make_rules,
 )
+from stages.table.ids import SeenIds, check_ids
 from stages.table.reading import find_dialect, read_batches
 
 if TYPE_CHECKING:

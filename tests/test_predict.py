@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from stages.predict import find_paths, predict_file
 from stages.registry.loading import open_model
 from stages.shared.cli import InputError
-from stages.table.checks import SeenIds
+from stages.table.ids import SeenIds
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

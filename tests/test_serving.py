@@ -163,7 +163,13 @@ BAD = {
     "columns that are lists": (lambda _: {"inputs": {"LotArea": [1], "Street": []}}, JSON, 400, "list of rows"),
     "wrong content type": (lambda row: {"dataframe_records": [row]}, {"Content-Type": "text/plain"}, 415, "text/plain"),
     "no content type": (lambda _: b"{}", {}, 415, "content type"),
-    "other charset": (lambda _: b"{}", {"Content-Type": "application/json; charset=latin-1"}, 400, "one of"),
+    "unknown charset": (lambda _: "a", {"Content-Type": "text/csv; charset=klingon"}, 415, "no encoding of text"),
+    "other charset": (
+        lambda _: b"{}",
+        {"Content-Type": "application/json; charset=latin-1"},
+        415,
+        "JSON must be in UTF-8",
+    ),
     "NaN token": (lambda row: {"dataframe_records": [{**row, "LotArea": float("nan")}]}, JSON, 400, "finite"),
     "Infinity token": (lambda row: {"dataframe_records": [{**row, "LotArea": float("inf")}]}, JSON, 400, "finite"),
     "infinity by overflow": (
@@ -224,6 +230,15 @@ def test_other_addresses(server):
 def test_content_type_is_read_whatever_its_case(server, records, expected):
     answer = post(server, {"dataframe_records": records[:1]}, {"Content-Type": "Application/JSON; charset=UTF-8"})
     assert answer.json()["predictions"] == pytest.approx(expected[:1], abs=0.01)
+
+
+def test_charset_of_a_csv_is_that_which_its_type_names(server, expected):
+    body = "\n".join(TEST_CSV.splitlines()[:2]) + "\n"
+    price = post(server, body, CSV).json()["predictions"]
+    for charset in ("utf-8", "utf-16", "cp1252"):
+        answer = post(server, body.encode(charset), {"Content-Type": f'text/csv; charset="{charset}"'})
+        assert answer.json().get("predictions") == price, answer.text
+    assert "UTF-8 text" in post(server, body.encode("utf-16"), CSV).json()["error"]
 
 
 def test_words_for_missing_mean_the_same_as_in_batch(finished_project, server, tmp_path):

@@ -77,7 +77,7 @@ def choose_members(names: list[str]) -> tuple[dict[str, float], np.ndarray]:
         target = read_targets()["train"]
         folds = draw_folds(len(target), fit, read_apart())
         weights, nested = validate(target, np.array(columns), settings.within, folds, bool(fit.log_target))
-    return {name: round(float(weight), 6) for name, weight in zip(names, weights, strict=True) if weight}, nested
+    return {name: float(weight) for name, weight in zip(names, weights, strict=True) if weight}, nested
 
 
 def train_blend(members: dict[str, float], out_of_fold: np.ndarray) -> dict[str, float]:

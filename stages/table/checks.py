@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pandas.util import hash_array
 
-from stages.table.columns import FLAGS, is_missing, to_days
+from stages.table.columns import FLAGS, MISSING, find_numbers, is_missing, to_days
 
 LARGEST = 1e15  # a number beyond it is no quantity or id, and its products leave the range of the trees' float32
 CELLS = "must have one cell for each column"
@@ -67,7 +66,7 @@ def make_rules(numbers: Mapping[str, bool], dictionary: Mapping[str, Any]) -> li
         bounds = -np.inf if low is None else low, np.inf if high is None else high
         flag = column.get("type") == "flag"
         levels = [level for level in FLAGS if isinstance(level, str)] if flag else column.get("levels", ())
-        missing = (*dictionary.get("missing", ()), *column.get("missing", ()))
+        missing = (*MISSING, *dictionary.get("missing", ()), *column.get("missing", ()))
         marks = dictionary.get("decimal", "."), dictionary.get("thousands", "")
         rules.append(Rule(name, number, *bounds, tuple(levels), missing, *marks, flag, column.get("format")))
     return rules
@@ -159,7 +158,13 @@ def parse_numbers(array: pa.Array, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     missing = np.isnan(values)
     if missing.sum() > array.null_count:
         wrong = missing & array.is_valid().to_numpy(zero_copy_only=False)
-    return values, wrong
+    return drop_numbers(values, rule), wrong
+
+
+def drop_numbers(values: np.ndarray, rule: Rule) -> np.ndarray:
+    """Numbers, (n_rows,), of which those that stand for a missing value are NaN."""
+    numbers = find_numbers(rule.missing, rule.decimal)
+    return np.where(np.isin(values, numbers), np.nan, values) if numbers else values
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -181,53 +186,16 @@ def parse_text(array: pa.Array, rule: Rule) -> tuple[pd.Categorical, np.ndarray]
     """Text as categories; and where something stands that is none."""
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     try:
-        if rule.missing:
-            array = drop_words(array.cast(pa.string()), rule.missing)
         coded = array if pa.types.is_dictionary(array.type) else array.cast(pa.string()).dictionary_encode()
         found = coded.dictionary.cast(pa.string()).to_pylist()
     except pa.ArrowException:
         return pd.Categorical([None] * len(array)), valid
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    words = [code for code, level in enumerate(found) if level in rule.missing]
+    if words:
+        codes = np.where(np.isin(codes, words), -1, codes)
     levels = pd.Index(found, dtype=object)  # pandas takes ten times as long to make one of str
     return pd.Categorical.from_codes(codes, levels, validate=False), np.zeros(len(array), dtype=bool)
-
-
-def check_ids(ids: pd.Series, bad: np.ndarray, seen: "SeenIds") -> list[Finding]:
-    """The rows whose id (a number, or text) is missing, not whole, or there already.
-
-    bad: rows that have a fault already, (n_rows,), whose ids are not looked at.
-    """
-    broken = {"must not be missing": ids.isna().to_numpy()}
-    if ids.dtype == float:
-        broken["must be a whole number"] = ids.notna().to_numpy() & (ids != np.round(ids)).to_numpy()
-    usable = np.flatnonzero(~np.any([*broken.values(), bad], axis=0))
-    keys = ids.iloc[usable]
-    whole = keys.to_numpy(np.int64) if ids.dtype == float else hash_array(keys.to_numpy(object)).view(np.int64)
-    broken["must be unique"] = np.zeros(len(ids), dtype=bool)
-    broken["must be unique"][usable[~seen.find_new(whole)]] = True
-    return [f for rule, rows in broken.items() for f in find_rows(str(ids.name), rule, rows & ~bad, ids.tolist)]
-
-
-class SeenIds:
-    """The ids of all batches so far, as a few sorted runs: 8 bytes an id, where a set would take 80.
-
-    Ids of text are known by their hash, also 8 bytes: of ten million, two agree by chance once in 300,000 files.
-    """
-
-    def __init__(self) -> None:
-        self.runs: list[np.ndarray] = []
-
-    def find_new(self, ids: np.ndarray) -> np.ndarray:
-        """Which of these ids (n_rows,) are new; they count as seen from now on."""
-        new = np.zeros(len(ids), dtype=bool)
-        new[np.unique(ids, return_index=True)[1]] = True
-        for run in self.runs:
-            new &= run[np.minimum(np.searchsorted(run, ids), len(run) - 1)] != ids
-        if new.any():
-            self.runs.append(np.sort(ids[new]))
-        while len(self.runs) > 1 and len(self.runs[-2]) < 2 * len(self.runs[-1]):
-            self.runs.append(np.sort(np.concatenate([self.runs.pop(), self.runs.pop()]), kind="stable"))
-        return new
 
 
 def flag_rows(findings: Iterable[Finding], n_rows: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 Every logged model carries a copy of this file, so it imports nothing but numpy and pandas.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import pandas as pd
 ABSENT = "(none)"
 OTHER = "(other)"
 MEAN = "(mean)"
+MISSING = ("", "NA")  # text that is a missing value in every table
 FOLDS = 5  # of the training rows, for means of the target
 FLAGS: dict[Any, int] = {0: 0, 1: 1} | {  # False and True are 0 and 1
     spelled: value
@@ -201,7 +203,8 @@ def find_levels(
         codes, found = pd.factorize(column)
     else:
         return np.array([missing if is_missing(v) else find_level(v, positions, other) for v in column.tolist()], int)
-    return np.array([*(find_level(level, positions, other) for level in found), missing])[codes]
+    places = [missing if is_missing(level) else find_level(level, positions, other) for level in found]
+    return np.array([*places, missing])[codes]
 
 
 def find_level(level: Any, positions: dict[Any, int], other: int) -> int:
@@ -212,5 +215,16 @@ def find_level(level: Any, positions: dict[Any, int], other: int) -> int:
 
 
 def is_missing(value: object) -> bool:
-    """None, or NaN, the only value that differs from itself (pandas.isna takes ten times as long)."""
-    return value is None or value != value  # noqa: PLR0124
+    """None, pandas.NA, text for it, or NaN, the only value that differs from itself (pandas.isna: ten times slower)."""
+    return value is None or value is pd.NA or value in MISSING or value != value  # noqa: PLR0124
+
+
+def find_numbers(words: Iterable[str], decimal: str = ".") -> list[float]:
+    """The numbers among the words for a missing value: -999 stands for one also where it was read as -999.0."""
+    numbers = []
+    for word in words:
+        try:
+            numbers.append(float(word.replace(decimal, ".")))
+        except ValueError:
+            continue
+    return numbers

@@ -13,16 +13,15 @@ from stages.shared.cli import InputError
 from stages.table.checks import (
     Finding,
     Rule,
-    SeenIds,
     Tally,
     check_batch,
-    check_ids,
     find_rows,
     flag_rows,
     holds_numbers,
     make_rules,
     parse_numbers,
 )
+from stages.table.ids import SeenIds, check_ids
 from stages.table.reading import find_dialect, read_batches
 
 

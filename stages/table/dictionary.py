@@ -165,7 +165,7 @@ def check_names(dictionary: Dictionary) -> list[str]:
 
 
 def check_columns(dictionary: Dictionary) -> list[str]:
-    groups = {name for name, column in dictionary.columns.items() if column.type == "category"}
+    groups = {name for name, c in dictionary.columns.items() if c.type == "category" and name != dictionary.id}
     return [
         f"columns.{name}.fill_by: {column.fill_by} is not a category"
         for name, column in dictionary.columns.items()
@@ -180,6 +180,7 @@ def check_derived(dictionary: Dictionary) -> list[str]:
         dictionary.target,
         dictionary.id,
     }
+    levelled = {name for name, c in columns.items() if c.type in LEVELLED and name != dictionary.id}
     for name, formula in dictionary.derived.items():
         if name in columns or name in (dictionary.target, dictionary.id):
             faults.append(f"derived.{name}: there is a column of this name already")
@@ -188,7 +189,7 @@ def check_derived(dictionary: Dictionary) -> list[str]:
             for source in formula.sources
             if source not in known
         ]
-        if formula.group and (formula.group not in columns or columns[formula.group].type not in LEVELLED):
+        if formula.group and formula.group not in levelled:
             faults.append(f"derived.{name}: {formula.group} is not a column with levels")
         if formula.is_:
             faults += [f"derived.{name}: {fault}" for fault in check_level(columns, *formula.is_)]

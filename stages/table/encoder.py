@@ -7,6 +7,7 @@ below, which it carries too.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,18 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from stages.table.columns import FOLDS, MEAN, Category, Column, Date, GroupMean, Numeric, Rated, find_levels, to_floats
+from stages.table.columns import (
+    FOLDS,
+    Category,
+    Column,
+    Date,
+    GroupMean,
+    Numeric,
+    Rated,
+    find_levels,
+    find_numbers,
+    to_floats,
+)
 from stages.table.counts import Counts, count_numbers
 from stages.table.learning import count_column, describe_columns, learn_column, learn_means, rate_levels
 
@@ -70,12 +82,13 @@ class Encoder(TransformerMixin, BaseEstimator):
     def transform_training(self, rows: pd.DataFrame) -> np.ndarray:
         """Encode the rows that the encoder was fitted on, as `fit_transform` does."""
         X = self.transform(rows)
-        rated = [column for column in self.columns_.values() if isinstance(column, Rated)]
-        if rated:
-            folds = self._draw_folds(rows)
-            for column in rated:
-                place = self.feature_names_.index(f"{column.name}{column.joint}{MEAN}")
-                X[:, place] = column.expand(rows, folds)[:, -1]
+        wide = self._list_wide()
+        if any(isinstance(column, Rated) for column in wide):
+            folds, end = self._draw_folds(rows), len(self.numbers_)
+            for column in wide:
+                end += len(column.features)
+                if isinstance(column, Rated):
+                    X[:, end - 1] = column.expand(rows, folds)[:, -1]
         return X
 
     def fit_parts(self, total: Total) -> Self:
@@ -101,10 +114,11 @@ class Encoder(TransformerMixin, BaseEstimator):
         for name, formula in self.derived_.items():  # a mean may rest on derived columns, and these on other means
             if "mean" in formula:
                 self.means_[name] = learn_means(total(partial(self._count_pairs, *formula["mean"])), formula["mean"][1])
-        shown = self._list_shown()
-        levels = [f"{c.name}{c.joint}{f}" for c in shown if isinstance(c, WIDE) for f in c.features]
-        self.numbers_ = [*(c.name for c in shown if not isinstance(c, WIDE)), *self.derived_]
-        self.feature_names_ = [*self.numbers_, *levels]
+        levels = [
+            f"{column.name}{column.joint}{feature}" for column in self._list_wide() for feature in column.features
+        ]
+        self.numbers_ = [*(c.name for c in self._list_shown() if not isinstance(c, WIDE)), *self.derived_]
+        self.feature_names_ = tell_apart([*self.numbers_, *levels])
         return self
 
     def transform(self, rows: pd.DataFrame) -> np.ndarray:
@@ -125,6 +139,10 @@ class Encoder(TransformerMixin, BaseEstimator):
         """The columns that are features, not only there to derive some from."""
         known = self.dictionary.get("columns", {})
         return [column for name, column in self.columns_.items() if known.get(name, {}).get("feature", True)]
+
+    def _list_wide(self) -> list[Category | Date]:
+        """Those of them that become several features, in the order of these."""
+        return [column for column in self._list_shown() if isinstance(column, WIDE)]
 
     def _count_pairs(self, number: str, group: str, rows: pd.DataFrame) -> Counts:
         return count_numbers(self._compute(rows, number), rows[group])
@@ -171,7 +189,8 @@ class Encoder(TransformerMixin, BaseEstimator):
         for name in self.columns_:
             words = [*self.dictionary.get("missing", ()), *known.get(name, {}).get("missing", ())]
             if words:
-                cleaned[name] = rows[name].where(~rows[name].isin(words))
+                numbers = find_numbers(words, self.dictionary.get("decimal", "."))
+                cleaned[name] = rows[name].where(~rows[name].isin([*words, *numbers]))
         return rows.assign(**cleaned) if cleaned else rows
 
     def _encode(self, rows: pd.DataFrame, X: np.ndarray) -> None:
@@ -181,12 +200,21 @@ class Encoder(TransformerMixin, BaseEstimator):
         for name in self.derived_:
             numbers[name] = self._derive(name, rows, numbers)
         shown = [np.clip(numbers[name], -LARGEST, LARGEST)[:, None] for name in self.numbers_]
-        blocks = [column.expand(rows) for column in self._list_shown() if isinstance(column, WIDE)]
+        blocks = [column.expand(rows) for column in self._list_wide()]
         np.concatenate([*shown, *blocks], axis=1, out=X, casting="unsafe")
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         check_is_fitted(self)
         return np.array(self.feature_names_, dtype=object)
+
+
+def tell_apart(names: list[str]) -> list[str]:
+    """The names of features; one that is another's already, as a date's `sold.year` may be, has a mark behind it."""
+    taken: dict[str, None] = {}
+    for name in names:
+        marks = next(marks for marks in count() if name + "'" * marks not in taken)
+        taken[name + "'" * marks] = None
+    return list(taken)
 
 
 def find_operands(formula: dict[str, Any]) -> list[str]:

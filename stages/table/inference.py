@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from stages.shared.cli import InputError
 from stages.table.checks import drop_words, make_rules, parse_numbers
-from stages.table.columns import to_days
+from stages.table.columns import MISSING, to_days
 from stages.table.dictionary import Column
-from stages.table.reading import check_names, find_dialect, read_batches, read_names
+from stages.table.reading import check_names, find_dialect, join_some, read_batches, read_names
 
 ODD = 0.05  # largest share of words that are no number in a column that is one of numbers all the same
 DIFFERENT = 0.9  # smallest share of different values in a column of text
@@ -59,6 +59,8 @@ def complete_dictionary(path: str, dictionary: dict[str, Any]) -> dict[str, Any]
     found, columns = read_names(path, find_dialect(dictionary)), dictionary["columns"]
     needed = [*columns, *(dictionary[key] for key in ("target", "id") if key in dictionary)]
     check_names(found, dict.fromkeys(needed), path)
+    if taken := [name for name in dictionary.get("derived", {}) if name in found]:
+        raise InputError(f"{path}: has columns of the names of derived ones: {join_some(taken)}; rename these")
     unlisted = study_columns(path, dictionary, [name for name in found if name not in columns])
     for name, facts in unlisted.items():
         if facts.said:
@@ -81,7 +83,7 @@ def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict
         text = column.cast(pa.string()).combine_chunks()
     except pa.ArrowException:
         raise InputError(f"{path}: {name}: holds neither numbers nor text") from None
-    counted = pc.value_counts(drop_words(text, dictionary.get("missing", [])))
+    counted = pc.value_counts(drop_words(text, [*MISSING, *dictionary.get("missing", [])]))
     counts = Counter(dict(zip(*(counted.field(key).to_pylist() for key in ("values", "counts")), strict=True)))
     missing = counts.pop(None, 0)
     counts = Counter(dict(counts.most_common()))

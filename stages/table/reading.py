@@ -18,6 +18,7 @@ from pyarrow import csv, parquet
 
 from stages.shared.cli import InputError
 from stages.shared.files import require_file
+from stages.table.columns import MISSING
 
 BLOCK = 2**21  # bytes of CSV parsed at a time, a few thousand rows: few enough to stay in the processor's cache
 MOST_COLUMNS = 10_000
@@ -168,7 +169,7 @@ def parse_csv(
         csv.ConvertOptions(
             column_types={name: pa.string() if number else CODED for name, number in numbers.items()},
             include_columns=list(numbers),
-            null_values=["NA", ""],
+            null_values=MISSING,
             strings_can_be_null=True,
         ),
     )

@@ -1,5 +1,6 @@
 """Which rows are kept for the test: drawn by chance, or apart in time or by group, as `data.split` says."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from stages.shared.cli import InputError
 from stages.shared.params import Data
 from stages.table.columns import to_days
 from stages.table.reading import join_some
+
+SHARE = (0.5, 2.0)  # of the share that was asked for, beyond which a test of whole groups is told
 
 
 def find_apart(table: pd.DataFrame, data: Data, dictionary: dict[str, Any]) -> pd.Series | None:
@@ -41,11 +44,7 @@ def split_rows(n_rows: int, data: Data, apart: pd.Series | None = None) -> tuple
     with the last in time as the test. Raises InputError if either side has too few.
     """
     n_test = int(-(-n_rows * data.test_size // 1))
-    if min(n_test, n_rows - n_test) < 2:
-        raise InputError(
-            f"{n_rows} rows and data.test_size = {data.test_size} leave {n_rows - n_test} to train on "
-            f"and {n_test} to test on; each needs at least 2"
-        )
+    require_both(n_rows - n_test, n_test, data)
     if apart is None:
         train, test = train_test_split(np.arange(n_rows), test_size=data.test_size, random_state=data.seed)
     elif apart.name == "time":
@@ -53,7 +52,22 @@ def split_rows(n_rows: int, data: Data, apart: pd.Series | None = None) -> tuple
         train, test = order[:-n_test], order[-n_test:]
     else:
         train, test = split_groups(apart, data)
+        require_both(len(train), len(test), data)
+        if not SHARE[0] < (share := len(test) / n_rows / data.test_size) < SHARE[1]:
+            print(
+                f"warning: params.yaml: data.split.group: groups differ in size: {len(test):,} of {n_rows:,} rows are "
+                f"the test, {share:.2g} times data.test_size; another data.seed draws others",
+                file=sys.stderr,
+            )
     return train, test
+
+
+def require_both(n_train: int, n_test: int, data: Data) -> None:
+    if min(n_train, n_test) < 2:
+        raise InputError(
+            f"{n_train + n_test} rows and data.test_size = {data.test_size} leave {n_train} to train on "
+            f"and {n_test} to test on; each needs at least 2"
+        )
 
 
 def split_groups(groups: pd.Series, data: Data) -> tuple[np.ndarray, np.ndarray]:

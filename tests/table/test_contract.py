@@ -123,6 +123,7 @@ def test_missing_file_is_named(dictionary):
         ("target: y\ncolumns: {y: {type: category}}", "target: y must be a number"),
         ("target: y\ncolumns: {x: {type: date, levels: [a]}}", "a date has none"),
         ("target: y\ncolumns: {x: {type: number, format: ISO8601}}", "only for type date"),
+        ("target: y\nid: i\ncolumns: {i: {type: category}, x: {type: number, fill_by: i}}", "i is not a category"),
         ("target: y\nseparator: ab", "separator = 'ab'"),
         ("target: y\nencoding: klingon", "no encoding of text that Python knows"),
         ("target: y\ncolumns: {y: {type: number}, x: {type: ordinal}}", "needs its levels"),
@@ -160,6 +161,8 @@ def test_target_from_params_takes_the_place_of_the_dictionarys():
         ("{is: [size, 1]}", "size is not a column with levels"),
         ("{is: place}", "is"),
         ("{mean: [size, size]}", "size is not a column with levels"),
+        ("{is: [code, a]}", "code is not a column with levels"),
+        ("{mean: [size, code]}", "code is not a column with levels"),
         ("{mean: [later, place]}", "later is not a number, ordinal, nominal, flag or date above it"),
         ("{sum: [y]}", "y is not a number, ordinal, nominal, flag or date above it"),
     ],
@@ -167,7 +170,8 @@ def test_target_from_params_takes_the_place_of_the_dictionarys():
 def test_faulty_formula_is_refused(tmp_path, formula, words):
     path = tmp_path / "dictionary.yaml"
     path.write_text(
-        "target: y\ncolumns: {y: {type: number}, size: {type: number}, place: {type: category}}\n"
+        "target: y\nid: code\n"
+        "columns: {y: {type: number}, size: {type: number}, place: {type: category}, code: {type: category}}\n"
         f"derived:\n  new: {formula}\n  later: {{sum: [size]}}\n"
     )
     with pytest.raises(InputError, match=words) as error:

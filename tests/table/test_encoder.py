@@ -217,3 +217,17 @@ def test_column_that_is_no_feature_is_there_to_derive_from():
     columns = {**COLUMNS, "size": {"type": "number", "feature": False}}
     encoder = Encoder({"target": "y", "columns": columns, "derived": {"more": {"over": ["size", 2]}}}).fit(TABLE)
     assert list(encoder.get_feature_names_out()) == ["more", "place=b"]
+
+
+def test_features_of_one_name_are_told_apart():
+    table = TABLE.assign(sold="2020-01-01", **{"sold.year": 1.0, "place": ["a", "(other)", "b", "c"]})
+    columns = {
+        "sold": {"type": "date", "format": "ISO8601"},
+        "sold.year": {"type": "number"},
+        "place": {"type": "category", "rare": 2},
+    }
+    table = pd.concat([table, table[table["place"] == "(other)"]])
+    X = encode(Encoder({"target": "y", "columns": columns, "derived": {}}).fit(table), table)
+    assert X["sold.year"].tolist() == [1] * 5
+    assert X["sold.year'"].tolist() == [2020] * 5
+    assert X.columns.is_unique

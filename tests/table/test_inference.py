@@ -177,3 +177,9 @@ def test_infinity_is_a_fault_in_an_inferred_column_too(tmp_path):
 def test_column_that_the_table_lacks_is_named(path):
     with pytest.raises(InputError, match="missing columns: size, price; found: decimal"):
         complete_dictionary(path, {"target": "price", "columns": {"size": {"type": "number"}}})
+
+
+def test_column_of_a_derived_ones_name_is_refused(path):
+    dictionary = {"target": "y", "columns": {}, "derived": {"colour": {"sum": ["y"]}}}
+    with pytest.raises(InputError, match="columns of the names of derived ones: colour"):
+        complete_dictionary(path, dictionary)

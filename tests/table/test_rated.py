@@ -71,3 +71,21 @@ def test_it_is_kept_in_a_file_that_runs_no_code(rows):
     encoder = Encoder(DICTIONARY).fit(rows)
     loaded = skops.io.loads(skops.io.dumps(encoder), trusted=TRUSTED_TYPES)
     assert loaded.transform(rows).tobytes() == encoder.transform(rows).tobytes()
+
+
+def test_a_level_that_is_called_as_the_feature_of_means_is(rows):
+    named = rows.assign(shop=rows["shop"].replace("shop 1", "(mean)"))
+    encoder, dictionary = Encoder(DICTIONARY), {**DICTIONARY, "rare": 1}
+    X = encoder.set_params(dictionary=dictionary).fit_transform(named, named["y"].to_numpy())
+    names = list(encoder.get_feature_names_out())
+    assert len(set(names)) == len(names)
+    assert X[:, names.index("shop=(mean)")].tolist() == (named["shop"] == "(mean)").astype(float).tolist()
+    assert np.corrcoef(X[:, names.index("shop=(mean)'")], rows["y"])[0, 1] > 0.8
+
+
+def test_a_column_of_many_levels_may_be_there_to_derive_from_alone(rows):
+    columns = {**DICTIONARY["columns"], "shop": {"type": "category", "feature": False}}
+    dictionary = {"target": "y", "columns": columns, "derived": {"usual": {"mean": ["x", "shop"]}}}
+    encoder = Encoder(dictionary)
+    encoder.fit_transform(rows, rows["y"].to_numpy())
+    assert list(encoder.get_feature_names_out()) == ["x", "usual"]

@@ -21,7 +21,7 @@ def table():
 
 
 def split(table, **changes):
-    data = Data(path="", dictionary="", target=None, test_size=0.2, seed=1, **changes)
+    data = Data(**{"path": "", "dictionary": "", "target": None, "test_size": 0.2, "seed": 1, **changes})
     apart = find_apart(table, data, DICTIONARY)
     first, last = split_rows(len(table), data, apart)
     assert sorted([*first, *last]) == list(range(len(table)))
@@ -54,6 +54,28 @@ def test_a_column_that_rows_cannot_be_split_by_is_refused(table, chosen, words):
     table.loc[3, "year"] = np.nan
     with pytest.raises(InputError, match=words):
         split(table, split=chosen)
+
+
+@pytest.mark.parametrize("sizes", [[48, 1, 1], [1, 49]])
+def test_groups_that_leave_one_row_on_a_side_are_refused(table, sizes):
+    towns = np.repeat([f"town {place}" for place in range(len(sizes))], sizes)
+    refused = 0
+    for seed in range(10):
+        try:
+            train, test = split(table.assign(town=towns), split={"group": "town"}, seed=seed)
+        except InputError as error:
+            assert "each needs at least 2" in str(error)  # noqa: PT017 - not for every seed
+            refused += 1
+        else:
+            assert min(len(train), len(test)) >= 2
+    assert refused
+
+
+def test_a_test_of_another_size_than_was_asked_for_is_told(table, capsys):
+    split(table, split={"group": "town"})
+    assert not capsys.readouterr().err
+    split(table.assign(town=np.repeat(["a", "b"], 25)), split={"group": "town"})
+    assert "25 of 50 rows are the test, 2.5 times data.test_size" in capsys.readouterr().err
 
 
 def test_one_group_is_refused(table):
