@@ -67,11 +67,9 @@ def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd
     return tables
 
 
-def main() -> None:
-    parser = make_parser("champion", __doc__, "--models ridge xgboost")
-    parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists; the blend joins them")
+def choose_champion(names: list[str]) -> None:
     settings, fit = read_section(Register), read_section(Fit)
-    scores = read_scores([*require_models(parser.parse_args().models), "blend"])
+    scores = read_scores([*names, "blend"])
     ranked = rank_models(scores, settings.metric)
     report = {"name": ranked[0], **scores[ranked[0]], "chosen_by": settings.metric, "ranking": ranked}
     dictionary = load_object(PREPARED / "encoder.joblib").dictionary
@@ -94,6 +92,12 @@ def main() -> None:
         write_text(part, write_card(report, scores))
     write_json(CHAMPION, report)
     print(f"champion: {report['model']}, by {settings.metric} {report[settings.metric]}")
+
+
+def main() -> None:
+    parser = make_parser("champion", __doc__, "--models ridge xgboost")
+    parser.add_argument("--models", nargs="+", required=True, help="those that dvc.yaml lists; the blend joins them")
+    choose_champion(require_models(parser.parse_args().models))
 
 
 if __name__ == "__main__":

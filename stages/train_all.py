@@ -1,10 +1,11 @@
-"""train_all: every train@<model> that is not up to date, several side by side; `make repro` begins with it.
+"""train_all: what is not up to date from train@<model> to champion, several models side by side; `make repro` begins
+with it.
 
-They begin as copies of one process, which has imported what all of them need, and `dvc commit` takes what they write
-for what the stages have written.
+The stages begin as copies of one process, which has imported what all of them need, and `dvc commit` takes what they
+write for what DVC has run.
 
-Reads   dvc.yaml, dvc.lock, and what train@<model> reads
-Writes  what train@<model> writes, and dvc.lock
+Reads   dvc.yaml, dvc.lock, and what train@<model>, blend and champion read
+Writes  what these write, and dvc.lock
 """
 
 import json
@@ -19,13 +20,16 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from stages.shared.aside import end_with_parent
+from stages.shared.aside import call, end_with_parent
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import hash_file, read_yaml, stage_of
-from stages.train import train
 
-SHARED = (  # what each model's process would import; the last when it opens a store that is a file
+Task = tuple[Any, ...]  # a function by its dotted name, and its arguments
+
+SHARED = (  # what each process would import; the last when it opens a store that is a file
     "stages.model.training",
+    "stages.model.blending",
+    "stages.champion",
     "stages.tracking.runs",
     "mlflow.store.tracking.sqlalchemy_store",
 )
@@ -39,19 +43,18 @@ def run_dvc(*arguments: str, stdout: int | None = None) -> str:
     return done.stdout or ""
 
 
-def list_stale() -> list[str]:
-    """Models whose stage DVC would run."""
-    names = read_yaml("dvc.yaml")["vars"][0]["train"]["models"]
-    changed = json.loads(run_dvc("status", "--json", *map(stage_of, names), stdout=subprocess.PIPE))
-    return [name for name in names if stage_of(name) in changed]
+def list_stale(stages: list[str]) -> list[str]:
+    """Those of the stages that DVC would run."""
+    changed = json.loads(run_dvc("status", "--json", *stages, stdout=subprocess.PIPE))
+    return [stage for stage in stages if stage in changed]
 
 
-def train_apart(name: str) -> None:
-    """What `python -m stages.train` does, to the end of the process."""
+def run_apart(task: Task) -> None:
+    """What a stage's command does, to the end of the process."""
     end_with_parent(sys.platform)
     with ExitStack() as ends:
         ends.callback(end_with_bug)
-        run_command(lambda: train(name))
+        run_command(lambda: call(*task))
 
 
 def end_with_bug() -> NoReturn:
@@ -62,21 +65,21 @@ def end_with_bug() -> NoReturn:
     os._exit(1)
 
 
-def train_side_by_side(names: list[str], jobs: int) -> list[str]:
-    """Train each model in a process of its own, at most `jobs` at a time; those that were trained."""
+def run_side_by_side(tasks: dict[str, Task], jobs: int) -> list[str]:
+    """Run each stage in a process of its own, at most `jobs` at a time; those that succeeded."""
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    waiting, trained = names[::-1], []  # the slow ones come last in dvc.yaml, and begin first
+    waiting, done = list(tasks)[::-1], []  # the slow models come last in dvc.yaml, and begin first
     running: dict[Any, tuple[str, BaseProcess]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
-            process = context.Process(target=train_apart, args=(waiting[0],))
+            process = context.Process(target=run_apart, args=(tasks[waiting[0]],))
             process.start()
             running[process.sentinel] = (waiting.pop(0), process)
         for ended in wait(list(running)):
-            name, over = running.pop(ended)
+            stage, over = running.pop(ended)
             over.join()
-            trained += [name] if over.exitcode == 0 else []
-    return trained
+            done += [stage] if over.exitcode == 0 else []
+    return done
 
 
 def main() -> None:
@@ -90,14 +93,24 @@ def main() -> None:
         for module in SHARED:
             import_module(module)
     prepared.result()
-    stale, asked = list_stale(), hash_file("params.yaml")
-    trained = train_side_by_side(stale, jobs)
-    if hash_file("params.yaml") != asked:  # which DVC would record as what they were trained with
+    names, asked = read_yaml("dvc.yaml")["vars"][0]["train"]["models"], hash_file("params.yaml")
+    stale, done, left = list_stale([*map(stage_of, names), "blend", "champion"]), list[str](), list[str]()
+    steps: list[dict[str, Task]] = [
+        {stage_of(name): ("stages.train.train", name) for name in names if stage_of(name) in stale},
+        {"blend": ("stages.blend.blend", names)} if stale != ["champion"] else {},
+        {"champion": ("stages.champion.choose_champion", names)},
+    ]
+    for tasks in steps if stale else ():
+        finished = run_side_by_side(tasks, jobs)
+        done, left = done + finished, [stage for stage in tasks if stage not in finished]
+        if left:  # which the next ones rest on
+            break
+    if hash_file("params.yaml") != asked:  # which DVC would record as what all was made with
         raise InputError("params.yaml was changed meanwhile: nothing is recorded; run the same again")
-    if trained:
-        run_dvc("commit", "--force", "--quiet", *map(stage_of, trained))
-    if lost := [stage_of(name) for name in stale if name not in trained]:
-        raise InputError(f"not trained: {', '.join(lost)}")
+    if done:
+        run_dvc("commit", "--force", "--quiet", *done)
+    if left:
+        raise InputError(f"not done: {', '.join(left)}")
 
 
 if __name__ == "__main__":

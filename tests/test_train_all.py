@@ -20,7 +20,7 @@ def test_one_that_fails_is_named_and_the_others_count(clone):
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
     assert first.startswith("error: params.yaml: ridge.alpha = -1.0: must be")
-    assert second == "error: not trained: train@ridge"
+    assert second == "error: not done: train@ridge"
     changed = json.loads(clone.run("dvc", "status", "--json").stdout)
     assert "train@ridge" in changed
     assert "train@decision_tree" not in changed
