@@ -7,6 +7,7 @@ IMAGE = $(shell echo $(MODEL) | tr A-Z a-z)
 quote = '$(subst ','\'',$(1))'
 PRODUCTION = models:/$(MODEL)/Production
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR = false

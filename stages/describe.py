@@ -15,18 +15,19 @@ from typing import Any
 import pandas as pd
 
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import write_whole
-from stages.table.checks import Tally, check_batch, holds_numbers, make_rules
+from stages.shared.files import require_file, require_writable, write_whole
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.drafting import show_comment, show_entry, show_value, widen
 from stages.table.inference import Facts, study_columns
 from stages.table.profile import are_codes, find_id, find_leaks, find_unit, find_useless
-from stages.table.reading import find_dialect, join_some, read_batches, read_names
+from stages.table.reading import find_dialect, join_some, read_names
 from stages.table.sniffing import sniff
 
 MOST_LEVELS = 50  # that a contract lists
 MOST_VALUES = 30_000  # in a draft, which must stay a file of settings
+MOST_LETTERS = 1_000_000  # likewise
+LONGEST_LEVELS = 5_000  # letters of a column's levels
 LONGEST_EXAMPLE = 10  # characters of a number or a date
 USUAL = {"na_means": "unknown", "feature": True}  # what need not be said of a column
 
@@ -84,7 +85,8 @@ def take_first(columns: dict[str, Any]) -> dict[str, Any]:
     sizes = [
         2 + sum(2 + (len(value) if isinstance(value, list) else 0) for value in c.values()) for c in columns.values()
     ]
-    fits = [total <= MOST_VALUES for total in accumulate(sizes)]
+    letters = [len(show_entry(name, column)) for name, column in columns.items()]
+    fits = [n <= MOST_VALUES and m <= MOST_LETTERS for n, m in zip(*map(accumulate, (sizes, letters)), strict=True)]
     return {name: column for (name, column), fit in zip(columns.items(), fits, strict=True) if fit}
 
 
@@ -94,11 +96,14 @@ def draft_column(fact: Facts, *, usable: bool, named: bool) -> dict[str, Any]:
     usable: whether anything can be learned from it. named: whether it is the id.
     """
     column = {key: value for key, value in fact.entry.items() if USUAL.get(key) != value}
+    if named and column["type"] == "nominal":  # numbers that begin with 0 name rows as text
+        return {"type": "text"}
     if column["type"] == "text" or not usable:
         return column if column["type"] == "text" else {**column, "feature": False}
     if column["type"] == "number" and not named:
         return {**column, "range": widen(float(fact.low or 0), float(fact.high or 0))}
-    if column["type"] == "category" and 0 < len(fact.counts) <= MOST_LEVELS:
+    few = 0 < len(fact.counts) <= MOST_LEVELS and sum(map(len, fact.counts)) <= LONGEST_LEVELS
+    if column["type"] == "category" and few:
         return {**column, "levels": sorted(fact.counts)}
     return column
 
@@ -139,7 +144,7 @@ def list_findings(features: pd.DataFrame, facts: dict[str, Facts], target: str) 
     if twice := int(features.duplicated().sum()):
         yield f"{twice:,} row(s) are copies of others; one copy to learn from and one to test on flatter a model"
     for name, fact in facts.items():
-        if fact.said and name != target and not fact.said.startswith("left out: text"):
+        if fact.said and not fact.said.startswith("left out: text"):
             yield f"{name}: {fact.said}"
         if fact.entry["type"] == "date":
             yield f"{name} holds dates: `data.split: {{time: {name}}}` tests on days after those that are learned from"
@@ -196,17 +201,16 @@ def list_changes(path: str, dictionary: dict[str, Any]) -> Iterator[str]:
     for name in listed:
         if name not in found:
             yield f"{name}: gone"
-    read = {name: column for name, column in listed.items() if name in found and column["type"] != "text"}
-    present = {**dictionary, "columns": read}
+    present = {**dictionary, "columns": {name: column for name, column in listed.items() if name in found}}
     for name, fact in study_columns(path, present, [name for name in found if name not in listed]).items():
         yield f"{name}: new, {show_value(draft_column(fact, usable=True, named=False))}; {note_column(fact)}"
-    numbers = {name: holds_numbers(name, present) for name in read}
-    rules, tally, start = make_rules(numbers, present), Tally(), 1
-    for batch, _ in read_batches(path, numbers, lambda line: tally.add_lines([line]), find_dialect(present)):
-        rows, faults, marks = check_batch(batch, rules)
-        tally.add([*faults, *marks], pd.RangeIndex(start, start + len(rows)))
-        start += len(rows)
-    yield from (line.replace("row(s), id ", "row(s), ") for line in tally.describe())
+    if {present["target"], present.get("id")} <= {*found, None}:
+        try:
+            read_table(path, present, log_target=False)
+        except InputError as error:
+            message, faults = error.args
+            said = faults or [message.removeprefix(f"{path}: ")]
+            yield from said if "id" in present else (line.replace("row(s), id ", "row(s), ") for line in said)
 
 
 def write_draft(draft: Draft, path: str, output: Path) -> None:
@@ -224,6 +228,7 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="overwrite a dictionary that is there")
     parser.add_argument("--update", action="store_true", help="only say what the table has that its dictionary has not")
     args = parser.parse_args()
+    require_file(args.table)
     output = Path(args.output or Path(args.table.removesuffix(".gz")).with_suffix(".yaml"))
     if args.update:
         changes = [*list_changes(args.table, read_dictionary(str(output), args.target))]
@@ -232,7 +237,8 @@ def main() -> None:
     if not args.target:
         raise InputError("--target: which column is to be learned?")
     if output.suffix not in (".yaml", ".yml"):
-        raise InputError(f"--output {output}: must end in .yaml")
+        raise InputError(f"--output {str(output)[:200]}: must end in .yaml")
+    require_writable(output, "--output")
     if output.exists() and not args.force:
         raise InputError(f"{output}: exists already; --update holds the table against it, --force drafts it again")
     write_draft(draft_table(args.table, args.target, args.id), args.table, output)

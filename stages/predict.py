@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from stages.model.metrics import round_amounts
 from stages.registry.loading import add_model_arguments, open_model
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import require_file, write_whole
+from stages.shared.files import require_file, require_writable, write_whole
 from stages.table.checks import (
     CELLS,
     Finding,
@@ -38,6 +37,7 @@ from stages.table.checks import (
 )
 from stages.table.ids import SeenIds, check_ids
 from stages.table.reading import find_dialect, read_batches
+from stages.table.side_files import SideFile, find_free
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from stages.table.encoder import Encoder
 
 SECONDS_PER_LINE = 5  # of progress
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would run if a cell of text began with it
 
 
 @dataclass
@@ -59,29 +58,6 @@ class Chunk:
     marks: list[Finding]
     lines: list[str]  # those without one cell for each column, which are in no batch
     share: float  # of the file, read so far
-
-
-class SideFile:
-    """A CSV file of rows that a person should look at, which grows chunk by chunk."""
-
-    def __init__(self, path: Path, columns: list[str]) -> None:
-        self.path, self.count = path, 0
-        pd.DataFrame(columns=columns).to_csv(path, index=False)
-
-    def add(self, rows: pd.DataFrame) -> None:
-        rows.map(escape_formula).to_csv(self.path, mode="a", header=False, index=False)
-        self.count += len(rows)
-
-
-def escape_formula(cell: object) -> object:
-    """A cell that a spreadsheet shows and does not run."""
-    if not isinstance(cell, str) or not cell.startswith(FORMULA):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
 
 
 def list_columns(encoder: "Encoder") -> dict[str, bool]:
@@ -120,12 +96,10 @@ def list_marks(chunk: Chunk) -> pd.DataFrame:
     """One line for each value outside its range or levels."""
     ids = chunk.ids
     tables = [
-        pd.DataFrame(
-            {ids.name: ids.iloc[mark.positions], "column": mark.column, "value": mark.found, "rule": mark.rule}
-        )
+        pd.DataFrame({"id": ids.iloc[mark.positions], "column": mark.column, "value": mark.found, "rule": mark.rule})
         for mark in chunk.marks
     ]
-    return pd.concat(tables).sort_index(kind="stable")
+    return pd.concat(tables).sort_index(kind="stable")  # the file has the id's own name
 
 
 def list_rejects(chunk: Chunk) -> pd.DataFrame:
@@ -136,8 +110,9 @@ def list_rejects(chunk: Chunk) -> pd.DataFrame:
         for position in fault.positions:
             reasons[int(position)].append(f"{fault.column} {fault.rule}")
     taken = chunk.batch.take(pa.array(bad, pa.int64())).to_pandas().astype(object)
-    rows = taken.assign(fault=["; ".join(reason) for reason in reasons.values()])
-    lines = pd.DataFrame({"fault": [f"{CELLS}, found {line}" for line in chunk.lines]})
+    name = find_free("fault", taken.columns)
+    rows = taken.assign(**{name: ["; ".join(reason) for reason in reasons.values()]})
+    lines = pd.DataFrame({name: [f"{CELLS}, found {line}" for line in chunk.lines]})
     return pd.concat([rows, lines.reindex(columns=rows.columns)]) if chunk.lines else rows
 
 
@@ -162,7 +137,8 @@ def predict_chunks(
         if chunk.marks:
             marks.add(list_marks(chunk))
         if len(rows):
-            yield pd.DataFrame({ids.name: ids, target: round_amounts(pipeline.predict(rows))}), chunk.share
+            name = ids.name if "id" in pipeline["encoder"].dictionary else find_free("row", [target])
+            yield pd.DataFrame({name: ids, target: round_amounts(pipeline.predict(rows))}), chunk.share
 
 
 def write_predictions(path: Path, predictions: Iterable[pd.DataFrame]) -> int:
@@ -211,12 +187,9 @@ def find_paths(source: str, output: str) -> tuple[Path, Path, Path]:
         for taken in paths:
             if taken.resolve() == Path(source).resolve() or (taken.exists() and taken.samefile(source)):
                 raise InputError(f"--output {output}: {taken.name} would take the place of the input; choose another")
-        if path.is_dir() or (path.exists() and not path.is_file()):
-            raise InputError(f"--output {output}: must be a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=path.parent).close()  # a folder may exist, and take no file
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"--output {output[:200]}: {getattr(error, 'strerror', None) or error}") from None
+    require_writable(path, "--output")
     return paths
 
 
@@ -228,7 +201,8 @@ def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bo
     with threadpool_limits(1), ExitStack() as stack:  # chunks are too small to share out among threads
         parts = [stack.enter_context(write_whole(path, optional=path != paths[0])) for path in paths]
         marks = SideFile(parts[1], [id_name, "column", "value", "rule"])
-        rejects = SideFile(parts[2], [*list_columns(encoder), "fault"])
+        columns = [*list_columns(encoder)]
+        rejects = SideFile(parts[2], [*columns, find_free("fault", columns)])
         chunks = check_file(source, encoder)
         predicted = predict_chunks(pipeline, chunks, marks, rejects if skip_bad else None, faults)
         count = write_predictions(parts[0], show_progress(predicted))

@@ -20,7 +20,7 @@ import yaml
 
 from stages.describe import draft_table, write_draft
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import PREPARED, require_file, write_whole
+from stages.shared.files import PREPARED, require_file, require_writable, write_whole
 from stages.shared.git import ask_git
 from stages.shared.params import PARAMS, read_mapping, write_params
 from stages.table.contract import read_table
@@ -74,7 +74,7 @@ def find_place(file: str, folder: str, name: str) -> Path:
     if source.is_relative_to(root):
         return source.relative_to(root)
     path = Path(folder, name.lower() + "".join(source.suffixes[-2:]))
-    if path.exists() and path.read_bytes() != source.read_bytes():
+    if path.exists() and (not path.is_file() or path.read_bytes() != source.read_bytes()):
         raise InputError(f"{path}: another file lies there; move it away, or choose another name than {name}")
     return path
 
@@ -94,6 +94,7 @@ def choose_files(name: str, table: str, dictionary: str | None, *, force: bool) 
         if used["mlflow"].get("registered_model") == name and used["data"].get("path") != place.as_posix():
             raise InputError(f"{name} is the model of {used['data'].get('path')}; choose another name")
     described = find_place(dictionary, "data", name) if dictionary else Path("data", f"{name.lower()}.yaml")
+    require_writable(described, "--dictionary")
     if described.exists() and not dictionary and not force:
         raise InputError(
             f"{described}: exists already; --dictionary {described} takes it as it is, --force drafts it again "

@@ -347,7 +347,7 @@ def test_what_pandas_writes_before_the_rows_and_what_begins_with_zero_are_no_num
     rows = pd.DataFrame({"zone": [f"{n % 7:03}" for n in range(60)], "size": RNG.random(60), "rank": range(1, 61)})
     rows.to_csv(tmp_path / "table.csv")
     dictionary, _, printed = draft(str(tmp_path / "table.csv"), "rank")
-    types = {name: column["type"] for name, column in dictionary["columns"].items() if column["feature"]}
+    types = {name: c["type"] for name, c in dictionary["columns"].items() if c["feature"] and c["type"] != "text"}
     assert types == {"zone": "nominal", "size": "number", "rank": "number"}
     assert "rank counts the rows: is it to be learned?" in printed
 
@@ -419,6 +419,11 @@ BAD = {
     "the same everywhere": (["table.csv", "--target", "one"], "--target one: holds 1 in every row of table.csv"),
     "dictionary exists": (["drafted.csv", "--target", "mean area"], "drafted.yaml: exists already; --update"),
     "nothing to update": (["table.csv", "--update"], "table.yaml: no such file"),
+    "no name": (["", "--target", "one"], ": no such file"),
+    "a folder": ([".", "--target", "one"], ".: not a regular file"),
+    "no folder": (["table.csv", "--target", "one", "--output", "/dev/null/x.yaml"], "--output /dev/null/x.yaml: "),
+    "a name too long": (["table.csv", "--target", "one", "--output", "x" * 300 + ".yaml"], "File name too long"),
+    "a folder for output": (["table.csv", "--target", "one", "--output", "f.yaml", "--force"], "f.yaml: must be a file"),
 }
 
 
@@ -430,13 +435,14 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys,
         write(tmp_path / name, table)
     (tmp_path / "words.csv").write_text("name,n\nanna,1\nben,2\n")
     (tmp_path / "drafted.yaml").write_text("target: bmi # mine\n")
+    (tmp_path / "f.yaml").mkdir()
     monkeypatch.chdir(tmp_path)
-    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with pytest.raises(InputError) as error:
         call(monkeypatch, describe, *words)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == kept
 
 
 def test_force_drafts_again_and_update_only_speaks(tmp_path, monkeypatch, capsys):

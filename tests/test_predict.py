@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
 from stages.predict import find_paths, predict_file
 from stages.registry.loading import open_model
 from stages.shared.cli import InputError
+from stages.table.encoder import Encoder
 from stages.table.ids import SeenIds
 from tests.conftest import ROOT
 
@@ -299,3 +301,24 @@ def test_memory_does_not_grow_with_the_file(finished_project, raw, tmp_path):
         )
         peaks[copies] = int(finished_project.run(sys.executable, "-c", code).stdout.split()[-1]) * 1024
     assert (peaks[100] - peaks[20]) / (80 * len(raw)) < 500
+
+
+def test_names_that_the_files_beside_have_too_lose_nothing(tmp_path):
+    """An id called as a column of the marks, a feature as that of the rejects, a target as the number of a row."""
+    columns = {name: {"type": "number"} for name in ("value", "row", "self")}
+    columns |= {"fault": {"type": "number", "range": [0, 9], "missing": ["-"]}}
+    rows = pd.DataFrame({"value": [501.0, 502, 503, 504], "fault": [1.0, 2, 4, 3], "self": [1.0, 3, 2, 5], "row": 1.0})
+    learned = rows.assign(row=rows["fault"] * 2)
+    for id_name in ("value", None):
+        dictionary = {"target": "row", **({"id": id_name} if id_name else {}), "columns": columns}
+        pipeline = Pipeline([("encoder", Encoder(dictionary)), ("regressor", LinearRegression())])
+        pipeline.fit(learned, learned["row"])
+        source, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+        pd.DataFrame({"value": [7, 8, 9], "fault": ["20", "x", "-"], "self": 1}).to_csv(source, index=False)
+        predict_file(pipeline, str(source), str(output), skip_bad=True)
+        marks, rejects = pd.read_csv(tmp_path / "out.marks.csv"), pd.read_csv(tmp_path / "out.rejects.csv")
+        assert marks.iloc[0].tolist() == [7 if id_name else 0, "fault", 20.0, "must be at most 9"]
+        assert rejects[["fault", "fault_"]].to_numpy().tolist() == [["x", "fault must be a number"]]
+        found = pd.read_csv(output)
+        assert found.iloc[:, 0].tolist() == ([7, 9] if id_name else [0, 2])
+        assert list(found) == (["value", "row"] if id_name else ["row_", "row"])

@@ -10,14 +10,14 @@ import pandas as pd
 from distributed import Client
 
 from stages.cluster.connection import collect
-from stages.table.encoder import Encoder
+from stages.table.encoder import Encoder, replace_columns
 
 
 def read_rows(file: Path, target: str) -> pd.DataFrame:
     """Raw rows of a prepared part, with their target."""
     folder = file.parent
     y = pd.read_parquet(folder.with_name(folder.name.replace("rows_", "y_")) / file.name)["target"]
-    return pd.read_parquet(file).assign(**{target: y})
+    return replace_columns(pd.read_parquet(file), {target: y})
 
 
 def count_rows(file: Path, count: Callable[[pd.DataFrame], Any], target: str) -> Any:

@@ -8,7 +8,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-rcParams["text.parse_math"] = False  # a name with dollars is no formula
+rcParams["text.parse_math"] = False  # no name is a formula
 
 LONGEST = 30  # characters of a feature's name, for which there is room
 # Of the three parts: left, bottom, width and height as shares of the picture. To measure them would take as long again.

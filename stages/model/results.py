@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Parts = dict[str, np.ndarray]  # of the training and the test rows
 PARTS = ("train", "test")
+TYPES = {"actual": float, "predicted": float, "residual": float, "weight": float, "iteration": int, "rmse": float}
 SAMPLE = 10_000  # rows that are enough for a predict time or a learning curve
 
 
@@ -68,7 +70,7 @@ def read_scores_file(name: str, kind: str) -> pd.DataFrame:
     """One of the tables in `scores_folder`. Raises InputError if it is missing or damaged."""
     path = require_file(scores_folder(name) / f"{kind}.csv")
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, keep_default_na=False, dtype=defaultdict(lambda: str, TYPES))
     except DAMAGED as error:
         raise describe_damage(path, error) from None
 
@@ -115,7 +117,9 @@ def tabulate_predictions(part: str, predicted: np.ndarray) -> pd.DataFrame:
     """Id, actual value, prediction and residual of each row of a part."""
     actual = read_table(f"y_{part}")["target"]
     table = pd.DataFrame({"actual": actual, "predicted": predicted, "residual": actual - predicted})
-    return table.rename_axis(actual.index.name or "row").reset_index()
+    name = actual.index.name or "row"
+    table.insert(0, f"{name} (id)" if name in TYPES else name, actual.index)
+    return table
 
 
 def write_results(name: str, pipeline: "Pipeline", scores: Scores, tables: dict[str, pd.DataFrame]) -> None:

@@ -38,6 +38,12 @@ def rank_models(scores: dict[str, Scores], metric: str) -> list[str]:
     known = [key for key, value in next(iter(scores.values())).items() if isinstance(value, int | float)]
     if metric not in known:
         raise InputError(f"params.yaml: register.metric = {metric!r}: no such metric; known: {', '.join(known)}")
+    judged = f"test_{find_metric(metric)}"
+    if without := [s["model"] for s in scores.values() if judged not in s or metric not in s]:
+        raise InputError(
+            f"params.yaml: register.metric = {metric!r}: {without[0]} has no {judged if metric in known else metric}: "
+            "it means nothing for these test rows; choose another"
+        )
     sign = -1 if METRICS[find_metric(metric)].greater_is_better else 1
     return sorted(scores, key=lambda name: (is_weak(scores[name]), sign * scores[name][metric]))
 

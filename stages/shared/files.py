@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from zipfile import BadZipFile
 
@@ -69,6 +70,18 @@ def require_file(path: str | Path) -> Path:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
     raise InputError(f"{str(path)[:200]}: {reason}")
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Make the folder of a file that an option names. Raises InputError if no file can be written there."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{option} {path}: must be a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path.parent).close()  # a folder may exist, and take no file
+        path.with_name(f"{path.name}.part").exists()  # nor may a name be too long
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{option} {str(path)[:200]}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def hash_file(path: str | Path) -> str:

@@ -140,10 +140,10 @@ def parse_numbers(array: pa.Array, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     """Numbers, NaN where there is none; and where something else than a number stands."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    wrong = np.zeros(len(array), dtype=bool)
-    if not (is_text(array.type) or is_numeric(array.type)):
+    wrong, text = np.zeros(len(array), dtype=bool), is_text(array.type)
+    if not (text or is_numeric(array.type)):
         return np.full(len(array), np.nan), array.is_valid().to_numpy(zero_copy_only=False)
-    if is_text(array.type):
+    if text:
         array = drop_words(array, rule.missing)
         if rule.thousands:
             groups = rf"^[-+]?\d{{1,3}}({re.escape(rule.thousands)}\d{{3}})+({re.escape(rule.decimal)}\d*)?$"
@@ -156,7 +156,7 @@ def parse_numbers(array: pa.Array, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     except pa.ArrowInvalid:
         values = pd.to_numeric(array.to_pandas(), errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     missing = np.isnan(values)
-    if missing.sum() > array.null_count:
+    if text and missing.sum() > array.null_count:  # in a column of numbers, NaN is a missing one
         wrong = missing & array.is_valid().to_numpy(zero_copy_only=False)
     return drop_numbers(values, rule), wrong
 
@@ -186,7 +186,9 @@ def parse_text(array: pa.Array, rule: Rule) -> tuple[pd.Categorical, np.ndarray]
     """Text as categories; and where something stands that is none."""
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     try:
-        coded = array if pa.types.is_dictionary(array.type) else array.cast(pa.string()).dictionary_encode()
+        if not is_text(array.type) and not pa.types.is_dictionary(array.type):
+            array = array.cast(pa.string())
+        coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
         found = coded.dictionary.cast(pa.string()).to_pylist()
     except pa.ArrowException:
         return pd.Categorical([None] * len(array)), valid

@@ -13,6 +13,7 @@ import pandas as pd
 ABSENT = "(none)"
 OTHER = "(other)"
 MEAN = "(mean)"
+FIRST_DAY, LAST_DAY = -719_162, 2_932_897  # of the years 1 to 9999, since 1970
 MISSING = ("", "NA")  # text that is a missing value in every table
 FOLDS = 5  # of the training rows, for means of the target
 FLAGS: dict[Any, int] = {0: 0, 1: 1} | {  # False and True are 0 and 1
@@ -39,11 +40,9 @@ class Number:
         missing = np.isnan(values)
         if missing.any():
             values = values.copy()
-            values[missing] = (
-                [self.group_fills.get(group, self.fill) for group in rows[self.group][missing]]
-                if self.group
-                else self.fill
-            )
+            fills = np.array([*self.group_fills.values(), self.fill])
+            places = find_levels(rows[self.group][missing], list(self.group_fills)) if self.group else -1
+            values[missing] = fills[places]
         return values
 
 
@@ -185,11 +184,23 @@ def to_floats(column: pd.Series) -> np.ndarray:
 
 
 def to_days(column: pd.Series, form: str) -> np.ndarray:
-    """Days since 1970 in UTC, float64 (n_rows,), NaN where there is no date of this form."""
+    """Days since 1970 in UTC, float64 (n_rows,), NaN where there is no date of this form from year 1 to 9999."""
     codes, found = pd.factorize(column)
-    moments = pd.to_datetime(np.asarray(found, dtype=object), format=form, errors="coerce", utc=True)
+    width = 0 if form == "ISO8601" else len(pd.Timestamp(0).strftime(form))
+    words = np.array([*(spell_date(value, width) for value in found), None], dtype=object)[:-1]
+    moments = pd.to_datetime(words, format=form, errors="coerce", utc=True)
     days = np.where(moments.isna(), np.nan, moments.as_unit("us").asi8 / 86_400e6)
+    days[~((days >= FIRST_DAY) & (days < LAST_DAY))] = np.nan
     return np.append(days, np.nan)[codes]
+
+
+def spell_date(value: Any, width: int) -> Any:
+    """A date as the table has it, where pandas has read its digits as a number; None for a word without a digit, as
+    pandas takes `now` for a date.
+    """
+    if isinstance(value, int | float | np.integer) and float(value).is_integer():
+        return str(int(value)).zfill(width)
+    return None if isinstance(value, str) and not any(map(str.isdigit, value)) else value
 
 
 def find_levels(
@@ -208,10 +219,21 @@ def find_levels(
 
 
 def find_level(level: Any, positions: dict[Any, int], other: int) -> int:
-    """The position of a level, which pandas may have read as a number where the table's text was meant."""
-    if level in positions or isinstance(level, str):
-        return positions.get(level, other)
-    return positions.get(str(level).removesuffix(".0"), other)
+    """The position of a level, which pandas may have read as a number where text was meant, or the other way round."""
+    if level in positions:
+        return positions[level]
+    if isinstance(level, str):
+        return next((positions[number] for number in find_numbers([level]) if number in positions), other)
+    spelled = str(level).removesuffix(".0")
+    if spelled in positions:
+        return positions[spelled]
+    alike = (place for key, place in positions.items() if isinstance(key, str) and means(key, level))
+    return next(alike, other)
+
+
+def means(text: str, value: Any) -> bool:
+    """Whether a number or a truth value is what text says, as 1.5 is for 1.50, and True for TRUE."""
+    return text.lower() == str(value).lower() or find_numbers([text]) == [value]
 
 
 def is_missing(value: object) -> bool:

@@ -87,7 +87,7 @@ def check_part(
     tally.add_lines(lines)
     if not batches:
         return Checked(pd.DataFrame(), tally, 0, set())
-    batch = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()[0]
+    batch = join_batches(batches)
     rules, n_rows = make_rules(numbers, dictionary), len(batch)
     batch = drop_without_target(batch, next(rule for rule in rules if rule.name == dictionary["target"]))
     rows, faults, marks = check_batch(batch, rules)
@@ -104,6 +104,17 @@ def check_part(
     if "id" in dictionary:
         rows = rows.set_index(ids.astype("int64" if ids.dtype == float else "str")).drop(columns=ids.name)
     return Checked(rows, tally, n_rows - len(rows), filled)
+
+
+def join_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """All rows as one batch, also where a column of text is larger than 2 GB."""
+    table = pa.Table.from_batches(batches).unify_dictionaries()
+    joined = table.combine_chunks().to_batches()
+    if len(joined) > 1:
+        large = [f.with_type(pa.large_string()) if pa.types.is_string(f.type) else f for f in table.schema]
+        joined = table.cast(pa.schema(large)).combine_chunks().to_batches()
+    (batch,) = joined
+    return batch
 
 
 def choose_columns(dictionary: dict[str, Any], beside: Sequence[str] = ()) -> list[str]:

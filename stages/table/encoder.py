@@ -4,7 +4,7 @@ Every logged model carries a copy of this file, so it imports nothing but numpy,
 below, which it carries too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -72,7 +72,7 @@ class Encoder(TransformerMixin, BaseEstimator):
     def fit(self, rows: pd.DataFrame, y: np.ndarray | None = None) -> Self:
         """Learn fills and levels from raw training rows, (n_rows, n_columns), and their target, here or in a column."""
         if y is not None:
-            rows = rows.assign(**{self.dictionary["target"]: y})
+            rows = replace_columns(rows, {self.dictionary["target"]: y})
         return self.fit_parts(lambda count: count(rows))
 
     def fit_transform(self, rows: pd.DataFrame, y: np.ndarray | None = None) -> np.ndarray:
@@ -191,7 +191,7 @@ class Encoder(TransformerMixin, BaseEstimator):
             if words:
                 numbers = find_numbers(words, self.dictionary.get("decimal", "."))
                 cleaned[name] = rows[name].where(~rows[name].isin([*words, *numbers]))
-        return rows.assign(**cleaned) if cleaned else rows
+        return replace_columns(rows, cleaned) if cleaned else rows
 
     def _encode(self, rows: pd.DataFrame, X: np.ndarray) -> None:
         """Fill X with the features of rows, in the order of `feature_names_`."""
@@ -206,6 +206,14 @@ class Encoder(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         check_is_fitted(self)
         return np.array(self.feature_names_, dtype=object)
+
+
+def replace_columns(rows: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows with these columns; unlike `assign`, for any names."""
+    rows = rows.copy(deep=False)
+    for name, values in columns.items():
+        rows[name] = values
+    return rows
 
 
 def tell_apart(names: list[str]) -> list[str]:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.shared.cli import InputError
-from stages.table.checks import drop_words, make_rules, parse_numbers
-from stages.table.columns import MISSING, to_days
+from stages.table.checks import LARGEST, drop_words, make_rules, parse_numbers
+from stages.table.columns import FLAGS, MISSING, to_days
 from stages.table.dictionary import Column
 from stages.table.reading import check_names, find_dialect, join_some, read_batches, read_names
 
@@ -36,7 +36,8 @@ class Facts:
     """What stands in a column, and what the dictionary would say of it.
 
     rows: all of them; of these, `missing` hold nothing, or a word for it. odd: those words, with their rows.
-    counts: the rows of each different value, as text, the commonest first. low, high: of numbers, and of dates as text.
+    counts: the rows of each different value, as text, the commonest first. numbers: of a column of them, the different
+    ones. low, high: of numbers, and of dates as text.
     said: what a person should hear of it, if anything.
     """
 
@@ -45,6 +46,7 @@ class Facts:
     missing: int
     odd: dict[str, int]
     counts: dict[str, int]
+    numbers: tuple[float, ...] = ()
     low: float | str | None = None
     high: float | str | None = None
     said: str = ""
@@ -79,17 +81,21 @@ def study_columns(path: str, dictionary: dict[str, Any], names: Sequence[str]) -
 
 def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict[str, Any]) -> Facts:
     """What stands in one column. Raises InputError if it holds neither numbers nor text, or numbers with commas."""
+    left_out = make_entry(type="text")
+    if not name or pa.types.is_duration(column.type):
+        said = "left out: durations; make numbers of them" if name else "left out: a column without a name"
+        return Facts(left_out, len(column), column.null_count, {}, {}, said=said)
     try:
-        text = column.cast(pa.string()).combine_chunks()
+        text = column.cast(pa.large_string()).combine_chunks()
     except pa.ArrowException:
         raise InputError(f"{path}: {name}: holds neither numbers nor text") from None
     counted = pc.value_counts(drop_words(text, [*MISSING, *dictionary.get("missing", [])]))
     counts = Counter(dict(zip(*(counted.field(key).to_pylist() for key in ("values", "counts")), strict=True)))
     missing = counts.pop(None, 0)
     counts = Counter(dict(counts.most_common()))
-    facts = Facts({}, len(text), missing, {}, counts)
+    facts = Facts(left_out, len(text), missing, {}, counts)
     if name == dictionary.get("id"):
-        whole = all(WHOLE.match(word) for word in counts)
+        whole = all(WHOLE.match(word) and abs(float(word)) <= LARGEST for word in counts)
         return replace(facts, entry=make_entry(type="number" if whole else "text"))
     words = {word: count for word, count in counts.items() if word.strip().lower() in WORDS}
     plain = Counter({word: count for word, count in counts.items() if word not in words})
@@ -99,7 +105,7 @@ def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict
         return replace(facts, entry=make_entry(type=kind), said="holds no value, and is left out")
     if numbers := find_numbers(path, name, plain, facts, dictionary):
         return numbers
-    if {word.lower() for word in plain} <= YES_NO:
+    if {word.lower() for word in plain} <= YES_NO and plain.keys() <= FLAGS.keys():
         return tell_odd(replace(facts, entry=make_entry(type="flag")))
     return find_dates(plain, facts) or find_names(counts, replace(facts, missing=missing, odd={}))
 
@@ -107,22 +113,26 @@ def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict
 def find_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dictionary: dict[str, Any]) -> Facts | None:
     """A column of numbers, a few odd words among them; the target is one, whatever it holds."""
     values, wrong = parse_words(plain, dictionary)
+    good, is_target = values[~wrong], name == dictionary["target"]
+    if len(good) and not is_target and LARGEST < np.abs(good).max() < np.inf:
+        return replace(
+            facts, said=f"left out: numbers beyond {LARGEST:g} in size; list them as a category if they are names"
+        )
     strange = {word: plain[word] for word, is_wrong in zip(plain, wrong.tolist(), strict=True) if is_wrong}
-    coded = name != dictionary["target"] and any(CODED.match(word) for word in plain)
+    coded = not is_target and any(CODED.match(word) for word in plain)
     number = replace(facts, entry=make_entry(type="nominal" if coded else "number"))
-    if sum(strange.values()) <= ODD * plain.total():
-        good = values[~wrong]
-        number = replace(number, missing=facts.missing + sum(strange.values()), odd=facts.odd | strange)
-        return tell_odd(replace(number, low=float(good.min()), high=float(good.max())))
     some = Counter({word: strange[word] for word in [*strange][:SAMPLE]})
-    fits = [keys for keys in FORMS if not parse_words(some, {**dictionary, **keys})[1].any()]
+    fits = [keys for keys in FORMS if some and not parse_words(some, {**dictionary, **keys})[1].any()]
+    if sum(strange.values()) <= ODD * plain.total() and not (fits and is_target):
+        number = replace(number, missing=facts.missing + sum(strange.values()), odd=facts.odd | strange)
+        return tell_odd(replace(number, numbers=tuple(good.tolist()), low=float(good.min()), high=float(good.max())))
     if fits:
         keys = " or ".join(", ".join(f'{key}: "{mark}"' for key, mark in form.items()) for form in fits)
         raise InputError(
             f"{path}: {name}: numbers written as {next(iter(some))!r}: say so in the dictionary, with {keys}, or "
             "list the column there as a category"
         )
-    return number if name == dictionary["target"] else None
+    return number if is_target else None
 
 
 def parse_words(words: Counter[str], dictionary: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

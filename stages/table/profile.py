@@ -29,7 +29,7 @@ def find_useless(facts: Mapping[str, Facts]) -> dict[str, str]:
         if len(fact.counts) == 1 and not fact.missing:
             reasons[name] = f"holds {next(iter(fact.counts)):.40} in every row"
         elif tells_rows_apart(name, fact):
-            counts = fact.entry["type"] == "number" and (np.diff([*map(float, fact.counts)]) == 1).all()
+            counts = fact.numbers and (np.diff(fact.numbers) == 1).all()
             reasons[name] = "counts the rows" if counts else "another one in every row"
     return reasons
 
@@ -39,10 +39,10 @@ def tells_rows_apart(name: str, fact: Facts) -> bool:
     that begin with 0 or 1 and lie as close together as if they had been given out one after the other.
     """
     kind = fact.entry["type"]
-    if not 3 <= fact.rows == len(fact.counts) or kind not in ("number", "category", "text"):
+    if not 3 <= fact.rows == len(fact.counts) or fact.odd or kind not in ("number", "nominal", "category", "text"):
         return False
     if kind == "number":
-        values = np.array([*map(float, fact.counts)])
+        values = np.array(fact.numbers)
         if (values != values.round()).any():
             return False
         if fact.rows >= FEWEST and values.min() in (0, 1) and np.ptp(values) < 1.5 * fact.rows:
@@ -77,7 +77,7 @@ def find_leaks(rows: pd.DataFrame, target: str) -> dict[str, float]:
         line, groups = 0.0, pd.factorize(known[name], use_na_sentinel=False)[0]
         if pd.api.types.is_numeric_dtype(known[name]) and groups.max() > 0:
             x = known[name].fillna(known[name].median()).to_numpy(float)
-            line = float(np.corrcoef(x, y)[0, 1] ** 2)
+            line = float(np.corrcoef(x, y)[0, 1] ** 2) if np.ptp(x) else 0.0
             edges = np.unique(np.quantile(x, np.linspace(0, 1, min(MOST_GROUPS, len(x) // 5) + 1)))
             groups = np.searchsorted(edges, x)
         sharp = explain(groups, y)

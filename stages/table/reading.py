@@ -189,6 +189,10 @@ def read_header(stream: pa.NativeFile, where: str, dialect: Dialect) -> tuple[li
         found = next(python_csv.reader(text, delimiter=dialect.separator), [])
     except python_csv.Error as error:
         raise InputError(f"{where}: not a table in CSV or Parquet: {error}") from None
+    if not found or found[0].startswith("sep="):
+        raise InputError(
+            f"{where}: line 1 must be the names of the columns, found {text.getvalue().splitlines()[0]!r:.60}"
+        )
     if any(BROKEN in name for name in found):
         raise InputError(f"{where}: {describe_encoding(dialect)}")
     other = max(",;\t|", key=found[0].count) if len(found) == 1 else ""

@@ -14,6 +14,7 @@ from stages.table.reading import open_csv
 HEAD = 2**18  # bytes
 LINES = 200
 SEPARATORS = ",;\t|"
+csv.field_size_limit(HEAD)
 WITH_COMMA = re.compile(r"[-+]?\d[\d.,' ]*,\d[\d.,' ]*")
 DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:([. '])\d{3})+|\d+),\d+")  # 0,5 or 1.234,5
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")  # 1,234 or 1,234.5

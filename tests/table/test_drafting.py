@@ -1,0 +1,118 @@
+"""The draft of a table as people have them, and what a later table has that the draft does not allow."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+from pyarrow import parquet
+
+from stages.describe import draft_table, list_changes, show_draft
+from stages.shared.cli import InputError
+from stages.table.contract import read_table
+from stages.table.dictionary import read_dictionary
+from stages.table.inference import complete_dictionary
+
+N = 60
+RNG = np.random.default_rng(0)
+PLAIN = {"a": RNG.normal(size=N), "y": np.arange(1, N + 1) * 1.37}
+
+
+def write(folder, columns, **options):
+    path = folder / "table.csv"
+    pd.DataFrame(columns).to_csv(path, index=False, **options)
+    return str(path)
+
+
+def draft(path):
+    """The draft, and its dictionary as it is read again; the table is one that it allows."""
+    drafted = draft_table(path, "y")
+    file = f"{path}.yaml"
+    with open(file, "w", encoding="utf-8") as text:  # noqa: PTH123
+        text.write(show_draft(drafted, path))
+    dictionary = read_dictionary(file)
+    read_table(path, complete_dictionary(path, dictionary), log_target=False)
+    assert all(": new, " in line for line in list_changes(path, dictionary))  # what is too much for a draft
+    return drafted, dictionary
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        (PLAIN, {"sep": ";", "decimal": ","}),
+        ({**PLAIN, "m": ["n/a", *map(str, PLAIN["a"][1:])]}, {}),
+        ({**PLAIN, "id": ["1,234", *range(1, N)]}, {}),
+        ({**PLAIN, "one": [3.5] * (N - 1) + [None]}, {}),
+        ({**PLAIN, "id": [10**18 + i for i in range(N)]}, {}),
+        ({**PLAIN, "stamp": [1.6e15 + 10**12 * i for i in range(N)]}, {}),
+        ({**PLAIN, "flag": ["tRuE", "nO", "yes"] * (N // 3)}, {}),
+        ({**PLAIN, "": range(N)}, {}),
+        ({**PLAIN, "y": 1e14 + PLAIN["y"]}, {}),
+        ({**PLAIN, "c": [f"{i % 40}x" * 2500 for i in range(N)]}, {}),
+        ({**PLAIN, "c": ["x" * 140_000, *"ab" * (N // 2 - 1), "c"]}, {}),
+    ],
+)
+def test_table_of_any_kind_is_drafted_and_read_again(tmp_path, columns, options):
+    draft(write(tmp_path, columns, **options))
+
+
+def test_wide_text_leaves_a_draft_that_can_be_read(tmp_path):
+    texts = {f"c{i}": [f"{row % 45}{'x' * 100}" for row in range(N)] for i in range(400)}
+    _, dictionary = draft(write(tmp_path, {**PLAIN, **texts}))
+    assert "c0" in dictionary["columns"]
+
+
+def test_parquet_with_nan_and_durations_is_drafted(tmp_path):
+    values = PLAIN["a"].copy()
+    values[3] = np.nan
+    path = str(tmp_path / "table.parquet")
+    took = pa.array(np.arange(N), pa.duration("s"))
+    parquet.write_table(pa.table({"a": pa.array(values), "took": took, "y": PLAIN["y"]}), path)
+    assert pa.array(values).null_count == 0
+    drafted, _ = draft(path)
+    assert "durations" in drafted.notes["took"]
+
+
+def test_ids_that_begin_with_zeros_are_the_id(tmp_path):
+    _, dictionary = draft(write(tmp_path, {"id": [f"{i:03}" for i in range(N)], **PLAIN}))
+    assert dictionary["id"] == "id"
+    assert dictionary["columns"]["id"]["type"] == "text"
+
+
+def test_words_in_the_target_are_named_and_numbers_with_commas_are_refused(tmp_path):
+    y = [*map(str, PLAIN["y"])]
+    drafted, _ = draft(write(tmp_path, {**PLAIN, "y": [*y[:-1], "about 80"]}))
+    assert any("'about 80'" in finding for finding in drafted.findings)
+    with pytest.raises(InputError, match="y: numbers written as '1,234': say so in the dictionary"):
+        draft_table(write(tmp_path, {**PLAIN, "y": [*y[:-2], "1,234", "2,500"]}), "y")
+
+
+@pytest.mark.parametrize("first", ["", "sep=;"])
+def test_first_line_without_names_is_told(tmp_path, first):
+    path = tmp_path / "table.csv"
+    path.write_text(f"{first}\na;y\n1;2\n3;4\n")
+    with pytest.raises(InputError, match="line 1 must be the names of the columns"):
+        draft_table(str(path), "y")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"id": [1, 1, *range(3, N + 1)]}, "id: must be unique"),
+        ({"id": [None, *range(2, N + 1)]}, "id: must not be missing"),
+        ({"a": [None] * N}, "a: holds no value at all"),
+        ({"y": [None] * N}, "y: holds no value at all"),
+        ({"y": [2.0] * N}, "y: holds 2 in every row"),
+        ({"a": ["x", *PLAIN["a"][1:]]}, "a: must be a number, found 'x'"),
+    ],
+)
+def test_update_tells_what_prepare_would_refuse(tmp_path, change, said):
+    table = {"id": range(1, N + 1), **PLAIN}
+    entries = {"id": {"type": "number"}, "a": {"type": "number"}, "y": {"type": "number"}}
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump({"target": "y", "id": "id", "columns": entries}))
+    dictionary = read_dictionary(str(tmp_path / "table.yaml"))
+    assert [*list_changes(write(tmp_path, table), dictionary)] == []
+    found = [*list_changes(write(tmp_path, {**table, **change}), dictionary)]
+    assert len(found) == 1
+    assert found[0].startswith(said)
