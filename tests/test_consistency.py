@@ -2,7 +2,9 @@
 
 import ast
 import hashlib
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -137,3 +139,11 @@ def test_every_dependency_has_its_reason():
     block = text.partition("dependencies = [")[2].partition("\n]")[0] + text.partition("dev = [")[2].partition("\n]")[0]
     for line in filter(str.strip, block.splitlines()):
         assert re.search(r'",\s+# \S+', line), line
+
+
+def test_make_sets_up_its_own_environment_whatever_other_is_active():
+    """uv would take the active one, and remove from it what the lock has not."""
+    command = ["make", "--silent", "--eval", "show: ; @echo $$VIRTUAL_ENV", "show"]
+    env = os.environ | {"VIRTUAL_ENV": "/elsewhere"}
+    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == str(ROOT / ".venv")

@@ -419,11 +419,11 @@ BAD = {
     "the same everywhere": (["table.csv", "--target", "one"], "--target one: holds 1 in every row of table.csv"),
     "dictionary exists": (["drafted.csv", "--target", "mean area"], "drafted.yaml: exists already; --update"),
     "nothing to update": (["table.csv", "--update"], "table.yaml: no such file"),
-    "no name": (["", "--target", "one"], ": no such file"),
+    "no name": (["", "--target", "one"], ": not a regular file"),
     "a folder": ([".", "--target", "one"], ".: not a regular file"),
     "no folder": (["table.csv", "--target", "one", "--output", "/dev/null/x.yaml"], "--output /dev/null/x.yaml: "),
     "a name too long": (["table.csv", "--target", "one", "--output", "x" * 300 + ".yaml"], "File name too long"),
-    "a folder for output": (["table.csv", "--target", "one", "--output", "f.yaml", "--force"], "f.yaml: must be a file"),
+    "a folder to write": (["table.csv", "--target", "one", "--output", "f.yaml", "--force"], "f.yaml: must be a file"),
 }
 
 
