@@ -3,8 +3,9 @@
 Every logged model carries a copy of this file, so it imports nothing but numpy and pandas.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -208,32 +209,41 @@ def find_levels(
 ) -> np.ndarray:
     """Position of each value among the levels, (n_rows,)."""
     positions = levels if isinstance(levels, dict) else {level: position for position, level in enumerate(levels)}
+    find = make_finder(positions, missing, other)
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes, found = column.cat.codes.to_numpy(), column.cat.categories
     elif len(column) > 500:  # worth the while to look each level up once
         codes, found = pd.factorize(column)
     else:
-        return np.array([missing if is_missing(v) else find_level(v, positions, other) for v in column.tolist()], int)
-    places = [missing if is_missing(level) else find_level(level, positions, other) for level in found]
-    return np.array([*places, missing])[codes]
+        return np.array([find(value) for value in column.tolist()], int)
+    return np.array([*map(find, found), missing])[codes]
 
 
-def find_level(level: Any, positions: dict[Any, int], other: int) -> int:
-    """The position of a level, which pandas may have read as a number where text was meant, or the other way round."""
-    if level in positions:
-        return positions[level]
-    if isinstance(level, str):
-        return next((positions[number] for number in find_numbers([level]) if number in positions), other)
-    spelled = str(level).removesuffix(".0")
-    if spelled in positions:
-        return positions[spelled]
-    alike = (place for key, place in positions.items() if isinstance(key, str) and means(key, level))
-    return next(alike, other)
+def make_finder(positions: dict[Any, int], missing: int, other: int) -> Callable[[Any], int]:
+    """What finds the position of a value, which pandas may have read as a number where text was meant, or the other
+    way round.
+    """
+
+    @cache
+    def spell() -> dict[Any, int]:
+        return {simplify(key): place for key, place in reversed(positions.items()) if isinstance(key, str)}
+
+    def find(value: Any) -> int:
+        if is_missing(value):
+            return missing
+        if value in positions:
+            return positions[value]
+        if isinstance(value, str):
+            return next((positions[number] for number in find_numbers([value]) if number in positions), other)
+        text = str(value).removesuffix(".0")
+        return positions[text] if text in positions else spell().get(simplify(str(value)), other)
+
+    return find
 
 
-def means(text: str, value: Any) -> bool:
-    """Whether a number or a truth value is what text says, as 1.5 is for 1.50, and True for TRUE."""
-    return text.lower() == str(value).lower() or find_numbers([text]) == [value]
+def simplify(text: str) -> Any:
+    """Text as the number that it says, or in small letters: the same for 1.50 and 1.5, for TRUE and True."""
+    return next(iter(find_numbers([text])), text.lower())
 
 
 def is_missing(value: object) -> bool:
