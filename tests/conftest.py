@@ -269,7 +269,7 @@ def copy_finished(finished: Project, target: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished_project(origin, tmp_path_factory):
-    """A project that has run, for all tests that only use its Production model."""
+    """A project that has run, for all tests that only read it and use its Production model."""
     return copy_finished(origin, tmp_path_factory.mktemp("finished") / "project")
 
 

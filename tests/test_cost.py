@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.conftest import copy_finished
+
 pytestmark = pytest.mark.slow
 
 WATCHER = """
@@ -25,12 +27,13 @@ encoder.Encoder.transform = lambda self, rows: passes.append(len(rows)) or trans
 
 
 @pytest.fixture(scope="module")
-def watch(finished_project):
-    """Run a call in a project that has run already; what it imported, opened and encoded."""
+def watch(origin, tmp_path_factory):
+    """Run a call in a project that has run already, of these tests alone; what it imported, opened and encoded."""
+    project = copy_finished(origin, tmp_path_factory.mktemp("cost") / "project")
 
     def run(call, watch_encoder=WATCH_ENCODER):
         code = WATCHER.format(call=call, watch_encoder=watch_encoder)
-        printed = finished_project.run(sys.executable, "-c", code).stdout
+        printed = project.run(sys.executable, "-c", code).stdout
         return json.loads(printed.splitlines()[-1])
 
     return run
