@@ -16,10 +16,10 @@ import pandas as pd
 
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import require_file, require_writable, write_whole
-from stages.table.contract import read_table
+from stages.table.contract import check_part, read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.drafting import show_comment, show_entry, show_value, widen
-from stages.table.inference import Facts, study_columns
+from stages.table.inference import Facts, show_name, study_columns
 from stages.table.profile import are_codes, find_id, find_leaks, find_unit, find_useless
 from stages.table.reading import find_dialect, join_some, read_names
 from stages.table.sniffing import sniff
@@ -63,11 +63,10 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
         raise InputError(f"--target {target}: holds {next(iter(facts[target].counts))} in every row of {path}")
     entries = {name: fact.entry for name, fact in facts.items()}
     rows = read_table(path, {**dictionary, "columns": entries}, log_target=False)
-    useless = find_useless({name: fact for name, fact in facts.items() if name != target})
+    useless = find_useless({name: fact for name, fact in facts.items() if name not in (target, id_name)})
     if not id_name and (found := find_id(useless)):
         dictionary["id"] = found
-    if "id" in dictionary:
-        useless.pop(dictionary["id"], None)
+    useless.pop(dictionary.get("id", ""), None)
     dictionary["columns"] = {
         name: draft_column(fact, usable=name not in useless, named=name == dictionary.get("id"))
         for name, fact in facts.items()
@@ -145,7 +144,7 @@ def list_findings(features: pd.DataFrame, facts: dict[str, Facts], target: str) 
         yield f"{twice:,} row(s) are copies of others; one copy to learn from and one to test on flatter a model"
     for name, fact in facts.items():
         if fact.said and not fact.said.startswith("left out: text"):
-            yield f"{name}: {fact.said}"
+            yield f"{show_name(name)}: {fact.said}"
         if fact.entry["type"] == "date":
             yield f"{name} holds dates: `data.split: {{time: {name}}}` tests on days after those that are learned from"
         if name in features and name != target and fact.entry["type"] == "number" and are_codes(features[name]):
@@ -197,20 +196,26 @@ def list_changes(path: str, dictionary: dict[str, Any]) -> Iterator[str]:
     """What a table has that its dictionary does not allow, and the other way round: what prepare would refuse, and the
     columns that are new or gone.
     """
-    found, listed = read_names(path, find_dialect(dictionary)), dictionary["columns"]
-    for name in listed:
-        if name not in found:
-            yield f"{name}: gone"
-    present = {**dictionary, "columns": {name: column for name, column in listed.items() if name in found}}
-    for name, fact in study_columns(path, present, [name for name in found if name not in listed]).items():
-        yield f"{name}: new, {show_value(draft_column(fact, usable=True, named=False))}; {note_column(fact)}"
-    if {present["target"], present.get("id")} <= {*found, None}:
-        try:
+    found, columns = read_names(path, find_dialect(dictionary)), dictionary["columns"]
+    named = [dictionary[key] for key in ("target", "id") if key in dictionary]
+    yield from (f"{name}: gone" for name in {**columns, **dict.fromkeys(named)} if name not in found)
+    facts = study_columns(path, dictionary, [name for name in found if name not in columns])
+    for name, fact in facts.items():
+        if name not in named:
+            entry = show_value(draft_column(fact, usable=True, named=False))
+            yield f"{show_name(name)}: new, {entry}; {note_column(fact)}"
+    columns = columns | {name: fact.entry for name, fact in facts.items()}
+    present = {**dictionary, "columns": {name: column for name, column in columns.items() if name in found}}
+    if dictionary.get("id") not in found:
+        present.pop("id", None)
+    try:
+        if dictionary["target"] in found:
             read_table(path, present, log_target=False)
-        except InputError as error:
-            message, faults = error.args
-            said = faults or [message.removeprefix(f"{path}: ")]
-            yield from said if "id" in present else (line.replace("row(s), id ", "row(s), ") for line in said)
+        else:  # rows to predict
+            yield from check_part(path, present, log_target=False).faults.describe()
+    except InputError as error:
+        message, faults = error.args
+        yield from faults or [message.removeprefix(f"{path}: ")]
 
 
 def write_draft(draft: Draft, path: str, output: Path) -> None:

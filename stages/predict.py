@@ -189,15 +189,16 @@ def find_paths(source: str, output: str) -> tuple[Path, Path, Path]:
                 raise InputError(f"--output {output}: {taken.name} would take the place of the input; choose another")
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"--output {output[:200]}: {getattr(error, 'strerror', None) or error}") from None
-    require_writable(path, "--output")
+    for written in paths:
+        require_writable(written, "--output")
     return paths
 
 
 def predict_file(pipeline: "Pipeline", source: str, output: str, *, skip_bad: bool) -> str:
     """Write the predictions for a file whole or not at all; return what was done. Raises InputError with its faults."""
     paths = find_paths(source, output)
-    encoder, faults = pipeline["encoder"], Tally()
-    id_name = encoder.dictionary.get("id", "row")
+    encoder = pipeline["encoder"]
+    id_name, faults = encoder.dictionary.get("id", "row"), Tally("id" if "id" in encoder.dictionary else "row")
     with threadpool_limits(1), ExitStack() as stack:  # chunks are too small to share out among threads
         parts = [stack.enter_context(write_whole(path, optional=path != paths[0])) for path in paths]
         marks = SideFile(parts[1], [id_name, "column", "value", "rule"])

@@ -94,7 +94,8 @@ def choose_files(name: str, table: str, dictionary: str | None, *, force: bool) 
         if used["mlflow"].get("registered_model") == name and used["data"].get("path") != place.as_posix():
             raise InputError(f"{name} is the model of {used['data'].get('path')}; choose another name")
     described = find_place(dictionary, "data", name) if dictionary else Path("data", f"{name.lower()}.yaml")
-    require_writable(described, "--dictionary")
+    if not (dictionary and described.exists()):
+        require_writable(described, "the dictionary")
     if described.exists() and not dictionary and not force:
         raise InputError(
             f"{described}: exists already; --dictionary {described} takes it as it is, --force drafts it again "

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib import import_module
@@ -20,12 +21,14 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
+from stages.model.catalogue import require_models
 from stages.shared.aside import call, end_with_parent
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import hash_file, read_yaml, stage_of
 
 Task = tuple[Any, ...]  # a function by its dotted name, and its arguments
 
+SETTINGS = ("params.yaml", "dvc.yaml")
 SHARED = (  # what each process would import; the last when it opens a store that is a file
     "stages.model.training",
     "stages.model.blending",
@@ -65,10 +68,10 @@ def end_with_bug() -> NoReturn:
     os._exit(1)
 
 
-def run_side_by_side(tasks: dict[str, Task], jobs: int) -> list[str]:
-    """Run each stage in a process of its own, at most `jobs` at a time; those that succeeded."""
+def run_side_by_side(tasks: dict[str, Task], jobs: int) -> Iterator[str]:
+    """Run each stage in a process of its own, at most `jobs` at a time; those that succeeded, as they end."""
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    waiting, done = list(tasks)[::-1], []  # the slow models come last in dvc.yaml, and begin first
+    waiting = list(tasks)[::-1]  # the slow models come last in dvc.yaml, and begin first
     running: dict[Any, tuple[str, BaseProcess]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -78,8 +81,17 @@ def run_side_by_side(tasks: dict[str, Task], jobs: int) -> list[str]:
         for ended in wait(list(running)):
             stage, over = running.pop(ended)
             over.join()
-            done += [stage] if over.exitcode == 0 else []
-    return done
+            if over.exitcode == 0:
+                yield stage
+
+
+def record(done: list[str], asked: list[str]) -> None:
+    """Have DVC take the outputs of stages for what it has run. Raises InputError if the settings are others by now."""
+    changed = [file for file, md5 in zip(SETTINGS, asked, strict=True) if hash_file(file) != md5]
+    if changed:  # which DVC would record as what all was made with
+        raise InputError(f"{changed[0]} was changed meanwhile: nothing is recorded; run the same again")
+    if done:
+        run_dvc("commit", "--force", "--quiet", *done)
 
 
 def main() -> None:
@@ -93,24 +105,22 @@ def main() -> None:
         for module in SHARED:
             import_module(module)
     prepared.result()
-    names, asked = read_yaml("dvc.yaml")["vars"][0]["train"]["models"], hash_file("params.yaml")
-    stale, done, left = list_stale([*map(stage_of, names), "blend", "champion"]), list[str](), list[str]()
+    asked = [*map(hash_file, SETTINGS)]
+    names = require_models(read_yaml("dvc.yaml")["vars"][0]["train"]["models"])
+    stale, done = list_stale([*map(stage_of, names), "blend", "champion"]), list[str]()
     steps: list[dict[str, Task]] = [
         {stage_of(name): ("stages.train.train", name) for name in names if stage_of(name) in stale},
         {"blend": ("stages.blend.blend", names)} if stale != ["champion"] else {},
         {"champion": ("stages.champion.choose_champion", names)},
     ]
-    for tasks in steps if stale else ():
-        finished = run_side_by_side(tasks, jobs)
-        done, left = done + finished, [stage for stage in tasks if stage not in finished]
-        if left:  # which the next ones rest on
-            break
-    if hash_file("params.yaml") != asked:  # which DVC would record as what all was made with
-        raise InputError("params.yaml was changed meanwhile: nothing is recorded; run the same again")
-    if done:
-        run_dvc("commit", "--force", "--quiet", *done)
-    if left:
-        raise InputError(f"not done: {', '.join(left)}")
+    try:
+        for tasks in steps if stale else ():
+            for stage in run_side_by_side(tasks, jobs):
+                done.append(stage)
+            if left := [stage for stage in tasks if stage not in done]:  # which the next ones rest on
+                raise InputError(f"not done: {', '.join(left)}")
+    finally:  # also after Ctrl+C, what is done need not be done again
+        record(done, asked)
 
 
 if __name__ == "__main__":

@@ -285,6 +285,7 @@ DICTIONARIES = {
     "separator a letter": HEAD + "separator: a\n",
     "encoding unknown": HEAD + "encoding: klingon\n",
     "encoding of bytes": HEAD + "encoding: base64\n",
+    "encoding of host names": HEAD + "encoding: punycode\n",
     "encoding a number": HEAD + "encoding: 8859\n",
     "decimal a word": HEAD + "decimal: comma\n",
     "thousands a letter": HEAD + "thousands: k\n",

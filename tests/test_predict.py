@@ -180,6 +180,20 @@ def test_skip_bad_prices_the_good_rows_and_keeps_the_others_as_they_came(predict
     assert rejects["fault"].tolist()[0] == "LotArea must be a number"
 
 
+@pytest.mark.parametrize("letters", [190, 215])
+def test_a_long_name_is_good_for_all_that_is_written(predict, raw, tmp_path, letters):
+    predict(spoil(raw).assign(MoSold="13"), skip_bad=True, output=f"{'p' * letters}.csv")
+    written = [path.name[letters:] for path in tmp_path.iterdir() if path.name.startswith("p")]
+    assert sorted(written) == [".csv", ".marks.csv", ".rejects.csv"]
+
+
+@pytest.mark.parametrize("letters", [230, 237, 244, 251])
+def test_a_name_too_long_for_what_is_written_on_the_way_is_refused(predict, raw, tmp_path, letters):
+    with pytest.raises(InputError, match="File name too long"):
+        predict(raw.head(3), output=f"{'p' * letters}.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["houses.csv"]
+
+
 def test_skip_bad_on_the_command_line(finished_project, raw, tmp_path):
     source, output = tmp_path / "houses.csv", tmp_path / "prices.csv"
     spoil(raw).to_csv(source, index=False)

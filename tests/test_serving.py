@@ -164,6 +164,12 @@ BAD = {
     "wrong content type": (lambda row: {"dataframe_records": [row]}, {"Content-Type": "text/plain"}, 415, "text/plain"),
     "no content type": (lambda _: b"{}", {}, 415, "content type"),
     "unknown charset": (lambda _: "a", {"Content-Type": "text/csv; charset=klingon"}, 415, "no encoding of text"),
+    "charset of host names": (
+        lambda _: "a",
+        {"Content-Type": "text/csv; charset=punycode"},
+        415,
+        "no encoding of text",
+    ),
     "other charset": (
         lambda _: b"{}",
         {"Content-Type": "application/json; charset=latin-1"},

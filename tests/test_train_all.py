@@ -35,18 +35,39 @@ def start(project, *words):
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, **options)
 
 
-def test_params_that_change_meanwhile_are_not_taken_for_what_was_trained(registered):
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+def test_settings_that_change_meanwhile_are_not_taken_for_those_of_what_was_trained(registered, name):
     registered.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
-    lock = (registered.root / "dvc.lock").read_text()
+    lock, file = (registered.root / "dvc.lock").read_text(), registered.root / name
     process = start(registered)
     wait_until(lambda: find_runs(registered, "RUNNING"), process)
-    registered.set_params(ridge={"alpha": 8.0})
+    file.write_text(f"{file.read_text()}# another\n")
     _, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (
         1,
-        "error: params.yaml was changed meanwhile: nothing is recorded; run the same again\n",
+        f"error: {name} was changed meanwhile: nothing is recorded; run the same again\n",
     )
     assert (registered.root / "dvc.lock").read_text() == lock
+
+
+def test_what_is_done_when_it_is_interrupted_need_not_be_done_again(registered):
+    registered.set_params(ridge={"alpha": 7.0}, decision_tree={"min_samples_leaf": 9}, fit={"cv_folds": 50})
+    process = start(registered, "--jobs", "1")
+    wait_until(lambda: [run.info.run_name for run in find_runs(registered, "RUNNING")] == ["Ridge Regression"], process)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    changed = json.loads(registered.run("dvc", "status", "--json").stdout)
+    assert "train@ridge" in changed
+    assert "train@decision_tree" not in changed
+
+
+def test_a_model_that_stands_twice_is_refused(clone):
+    clone.keep_models("ridge", "decision_tree", "ridge")
+    done = clone.stage("train_all", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: models ridge decision_tree ridge: one stands twice"
+    assert find_runs(clone) == []
 
 
 def test_a_kill_between_training_and_its_record_is_mended_by_the_next_repro(origin, tmp_path):

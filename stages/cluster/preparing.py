@@ -111,7 +111,7 @@ def split_part(
     try:
         checked = check_part(bring_here(part), dictionary, log_target, may_be_empty=True)
     except InputError as error:
-        faults = Tally()
+        faults = Tally("row")
         faults.rules[Path(part).name, str(error)] = (1, [], ["unknown"])
         return Found(Checked(pd.DataFrame(), faults, 0, set()), np.empty(0, np.uint64), (0, 0))
     rows = checked.rows

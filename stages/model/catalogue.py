@@ -44,5 +44,5 @@ def require_models(names: list[str]) -> list[str]:
     for name in names:
         require_model(name)
     if len(set(names)) < len(names):
-        raise InputError(f"--models {' '.join(names)}: a model stands twice")
+        raise InputError(f"models {' '.join(names)}: one stands twice")
     return names

@@ -39,10 +39,10 @@ def rank_models(scores: dict[str, Scores], metric: str) -> list[str]:
     if metric not in known:
         raise InputError(f"params.yaml: register.metric = {metric!r}: no such metric; known: {', '.join(known)}")
     judged = f"test_{find_metric(metric)}"
-    if without := [s["model"] for s in scores.values() if judged not in s or metric not in s]:
+    if without := [(s["model"], key) for s in scores.values() for key in (judged, metric) if key not in s]:
         raise InputError(
-            f"params.yaml: register.metric = {metric!r}: {without[0]} has no {judged if metric in known else metric}: "
-            "it means nothing for these test rows; choose another"
+            f"params.yaml: register.metric = {metric!r}: {without[0][0]} has no {without[0][1]}: it means nothing for "
+            "these rows; choose another"
         )
     sign = -1 if METRICS[find_metric(metric)].greater_is_better else 1
     return sorted(scores, key=lambda name: (is_weak(scores[name]), sign * scores[name][metric]))

@@ -79,7 +79,7 @@ def require_writable(path: Path, option: str) -> None:
             raise InputError(f"{option} {path}: must be a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=path.parent).close()  # a folder may exist, and take no file
-        path.with_name(f"{path.name}.part").exists()  # nor may a name be too long
+        [part.exists() for part in name_parts(path)]  # nor may a name be too long
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{option} {str(path)[:200]}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -117,6 +117,11 @@ def hash_table(path: str) -> str:
     return hash_folder(path) if Path(path).is_dir() else hash_file(path)
 
 
+def name_parts(path: Path) -> list[Path]:
+    """Where the new and the old file or folder of a name lie while one takes the place of the other."""
+    return [path.with_name(f".part-{os.getpid()}-{kind}{path.name}") for kind in ("", "old-")]
+
+
 @contextmanager
 def write_whole(path: str | Path, *, optional: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder, that takes its name only when the block ends well.
@@ -125,7 +130,7 @@ def write_whole(path: str | Path, *, optional: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, old = (path.with_name(f".part-{os.getpid()}-{kind}{path.name}") for kind in ("", "old-"))
+    part, old = name_parts(path)
     try:
         yield part
         if part.is_dir() and path.exists():

@@ -4,7 +4,6 @@ A fault is what no model can take: text for a number, a number out of all bounds
 value outside its column's range or levels: a fault in the table to learn from, and predicted all the same elsewhere.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.table.columns import FLAGS, MISSING, find_numbers, is_missing, to_days
+from stages.table.values import FLAGS, MISSING, find_marks, is_missing, make_groups, read_numbers, to_days
 
 LARGEST = 1e15  # a number beyond it is no quantity or id, and its products leave the range of the trees' float32
 CELLS = "must have one cell for each column"
@@ -67,7 +66,7 @@ def make_rules(numbers: Mapping[str, bool], dictionary: Mapping[str, Any]) -> li
         flag = column.get("type") == "flag"
         levels = [level for level in FLAGS if isinstance(level, str)] if flag else column.get("levels", ())
         missing = (*MISSING, *dictionary.get("missing", ()), *column.get("missing", ()))
-        marks = dictionary.get("decimal", "."), dictionary.get("thousands", "")
+        marks = find_marks(dictionary)
         rules.append(Rule(name, number, *bounds, tuple(levels), missing, *marks, flag, column.get("format")))
     return rules
 
@@ -146,9 +145,8 @@ def parse_numbers(array: pa.Array, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     if text:
         array = drop_words(array, rule.missing)
         if rule.thousands:
-            groups = rf"^[-+]?\d{{1,3}}({re.escape(rule.thousands)}\d{{3}})+({re.escape(rule.decimal)}\d*)?$"
-            joined = pc.replace_substring(array, rule.thousands, "")
-            array = pc.if_else(pc.match_substring_regex(array, groups), joined, array)
+            grouped = pc.match_substring_regex(array, make_groups(rule.decimal, rule.thousands))
+            array = pc.if_else(grouped, pc.replace_substring(array, rule.thousands, ""), array)
         if rule.decimal != ".":
             array = pc.replace_substring(pc.replace_substring(array, ".", "?"), rule.decimal, ".")
     try:
@@ -163,12 +161,12 @@ def parse_numbers(array: pa.Array, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
 
 def drop_numbers(values: np.ndarray, rule: Rule) -> np.ndarray:
     """Numbers, (n_rows,), of which those that stand for a missing value are NaN."""
-    numbers = find_numbers(rule.missing, rule.decimal)
+    numbers = read_numbers(rule.missing, rule.decimal, rule.thousands)
     return np.where(np.isin(values, numbers), np.nan, values) if numbers else values
 
 
 def is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def is_numeric(kind: pa.DataType) -> bool:
@@ -211,7 +209,8 @@ def flag_rows(findings: Iterable[Finding], n_rows: int) -> np.ndarray:
 class Tally:
     """How often each rule is broken, with the first rows and values, so that memory stays flat."""
 
-    def __init__(self) -> None:
+    def __init__(self, named: str) -> None:
+        self.named = named  # by what rows are: id or row
         self.rules: dict[tuple[str, str], tuple[int, list[str], list[str]]] = {}
 
     def add(self, findings: Iterable[Finding], ids: pd.Series | pd.Index) -> None:
@@ -237,4 +236,5 @@ class Tally:
         """A line for each rule: the column, the rule, some of the values, and the ids of some of the rows."""
         for (column, rule), (count, values, rows) in self.rules.items():
             shown = f", found {', '.join(values)}" if values else ""
-            yield f"{column}: {rule:.200}{shown}; {count} row(s), id {', '.join(rows)}{' ...' if count > 5 else ''}"
+            where = f"; {count} row(s), {self.named} {', '.join(rows)}{' ...' if count > 5 else ''}" if count else ""
+            yield f"{column}: {rule:.200}{shown}{where}"

@@ -56,7 +56,7 @@ def read_table(
 def require_whole(path: str, parts: Sequence[Checked], names: Sequence[str], target: str) -> None:
     """Raises InputError with every fault of all parts of a table. Rows that are left out are told on stderr."""
     filled, without = set[str]().union(*(part.filled for part in parts)), sum(part.without_target for part in parts)
-    faults = Tally()
+    faults = Tally(parts[0].faults.named)
     for part in parts:
         faults.merge(part.faults)
     if target not in filled and not faults.rules:
@@ -79,9 +79,9 @@ def check_part(
 ) -> Checked:
     """A table, or a part of one, held against its dictionary. Raises InputError if it cannot be read."""
     numbers = {name: holds_numbers(name, dictionary) for name in choose_columns(dictionary, beside)}
-    tally, lines = Tally(), list[str]()
-    if not set(numbers) - {dictionary["target"], dictionary.get("id")}:
-        raise InputError(f"{path}: no columns to learn from beside {' and '.join(numbers)}")
+    target, tally, lines = dictionary["target"], Tally("id" if "id" in dictionary else "row"), list[str]()
+    if not set(numbers) - {target, dictionary.get("id")}:
+        raise InputError(f"{path}: no columns to learn from{' beside ' if numbers else ''}{' and '.join(numbers)}")
     read = read_batches(path, numbers, lines.append, find_dialect(dictionary), may_be_empty=may_be_empty)
     batches = [batch for batch, _ in read if len(batch)]
     tally.add_lines(lines)
@@ -89,9 +89,10 @@ def check_part(
         return Checked(pd.DataFrame(), tally, 0, set())
     batch = join_batches(batches)
     rules, n_rows = make_rules(numbers, dictionary), len(batch)
-    batch = drop_without_target(batch, next(rule for rule in rules if rule.name == dictionary["target"]))
+    if has_target := target in numbers:  # which rows to predict have not
+        batch = drop_without_target(batch, next(rule for rule in rules if rule.name == target))
     rows, faults, marks = check_batch(batch, rules)
-    faults += marks + check_target(rows, dictionary["target"], log_target)
+    faults += marks + (check_target(rows, target, log_target) if has_target else [])
     ids = pd.Series(np.arange(1, len(rows) + 1), name="row")
     if "id" in dictionary:
         ids = rows[dictionary["id"]]

@@ -3,6 +3,7 @@
 import codecs
 from typing import Annotated, Any, Literal, Self
 
+import pyarrow as pa
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +19,7 @@ from stages.shared.cli import InputError
 from stages.shared.files import read_yaml
 from stages.shared.params import check_schema
 from stages.table.checks import LARGEST
+from stages.table.reading import Dialect, decode
 
 Amount = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
 Pair = Annotated[list[StrictStr], Field(min_length=2, max_length=2)]
@@ -28,8 +30,8 @@ Words = Annotated[list[StrictStr], Field(min_length=1)]
 
 def check_encoding(name: str) -> str:
     try:
-        "1".encode(codecs.lookup(name).name)
-    except (LookupError, ValueError):
+        decode(pa.BufferReader("1".encode(codecs.lookup(name).name)), Dialect(encoding=name)).read()
+    except (LookupError, ValueError, AttributeError):  # the last by one that takes no stream
         raise ValueError("no encoding of text that Python knows; common ones: utf-8, latin-1, cp1252, utf-16") from None
     return name
 

@@ -15,20 +15,10 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from stages.table.columns import (
-    FOLDS,
-    Category,
-    Column,
-    Date,
-    GroupMean,
-    Numeric,
-    Rated,
-    find_levels,
-    find_numbers,
-    to_floats,
-)
+from stages.table.columns import FOLDS, Category, Column, Date, GroupMean, Numeric, Rated
 from stages.table.counts import Counts, count_numbers
 from stages.table.learning import count_column, describe_columns, learn_column, learn_means, rate_levels
+from stages.table.values import find_levels, find_marks, read_numbers, to_floats
 
 Total = Callable[[Callable[[pd.DataFrame], Any]], Any]
 
@@ -189,7 +179,7 @@ class Encoder(TransformerMixin, BaseEstimator):
         for name in self.columns_:
             words = [*self.dictionary.get("missing", ()), *known.get(name, {}).get("missing", ())]
             if words:
-                numbers = find_numbers(words, self.dictionary.get("decimal", "."))
+                numbers = read_numbers(words, *find_marks(self.dictionary))
                 cleaned[name] = rows[name].where(~rows[name].isin([*words, *numbers]))
         return replace_columns(rows, cleaned) if cleaned else rows
 

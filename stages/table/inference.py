@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from stages.shared.cli import InputError
 from stages.table.checks import LARGEST, drop_words, make_rules, parse_numbers
-from stages.table.columns import FLAGS, MISSING, to_days
 from stages.table.dictionary import Column
 from stages.table.reading import check_names, find_dialect, join_some, read_batches, read_names
+from stages.table.values import FLAGS, MISSING, to_days
 
 ODD = 0.05  # largest share of words that are no number in a column that is one of numbers all the same
 DIFFERENT = 0.9  # smallest share of different values in a column of text
@@ -66,8 +66,12 @@ def complete_dictionary(path: str, dictionary: dict[str, Any]) -> dict[str, Any]
     unlisted = study_columns(path, dictionary, [name for name in found if name not in columns])
     for name, facts in unlisted.items():
         if facts.said:
-            print(f"warning: {path}: {name}: {facts.said}", file=sys.stderr)
+            print(f"warning: {path}: {show_name(name)}: {facts.said}", file=sys.stderr)
     return {**dictionary, "columns": columns | {name: facts.entry for name, facts in unlisted.items()}}
+
+
+def show_name(name: str) -> str:
+    return name or "(no name)"
 
 
 def study_columns(path: str, dictionary: dict[str, Any], names: Sequence[str]) -> dict[str, Facts]:
@@ -103,14 +107,14 @@ def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict
     if not plain:
         kind = "number" if name == dictionary["target"] else "text"
         return replace(facts, entry=make_entry(type=kind), said="holds no value, and is left out")
-    if numbers := find_numbers(path, name, plain, facts, dictionary):
+    if numbers := study_numbers(path, name, plain, facts, dictionary):
         return numbers
     if {word.lower() for word in plain} <= YES_NO and plain.keys() <= FLAGS.keys():
         return tell_odd(replace(facts, entry=make_entry(type="flag")))
     return find_dates(plain, facts) or find_names(counts, replace(facts, missing=missing, odd={}))
 
 
-def find_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dictionary: dict[str, Any]) -> Facts | None:
+def study_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dictionary: dict[str, Any]) -> Facts | None:
     """A column of numbers, a few odd words among them; the target is one, whatever it holds."""
     values, wrong = parse_words(plain, dictionary)
     good, is_target = values[~wrong], name == dictionary["target"]
@@ -121,24 +125,30 @@ def find_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dictio
     strange = {word: plain[word] for word, is_wrong in zip(plain, wrong.tolist(), strict=True) if is_wrong}
     coded = not is_target and any(CODED.match(word) for word in plain)
     number = replace(facts, entry=make_entry(type="nominal" if coded else "number"))
-    some = Counter({word: strange[word] for word in [*strange][:SAMPLE]})
-    fits = [keys for keys in FORMS if some and not parse_words(some, {**dictionary, **keys})[1].any()]
+    fits, written = find_forms([*strange][:SAMPLE], dictionary, some=is_target)
     if sum(strange.values()) <= ODD * plain.total() and not (fits and is_target):
         number = replace(number, missing=facts.missing + sum(strange.values()), odd=facts.odd | strange)
         return tell_odd(replace(number, numbers=tuple(good.tolist()), low=float(good.min()), high=float(good.max())))
     if fits:
         keys = " or ".join(", ".join(f'{key}: "{mark}"' for key, mark in form.items()) for form in fits)
         raise InputError(
-            f"{path}: {name}: numbers written as {next(iter(some))!r}: say so in the dictionary, with {keys}, or "
+            f"{path}: {name}: numbers written as {written!r}: say so in the dictionary, with {keys}, or "
             "list the column there as a category"
         )
     return number if is_target else None
 
 
-def parse_words(words: Counter[str], dictionary: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def find_forms(words: list[str], dictionary: dict[str, Any], *, some: bool) -> tuple[list[dict[str, str]], str]:
+    """The forms of numbers in which all of the words are some, or with `some` one is; and a word that is."""
+    read = [(keys, ~parse_words(words, {**dictionary, **keys})[1]) for keys in FORMS if words]
+    fits = [(keys, words[int(good.argmax())]) for keys, good in read if (good.any() if some else good.all())]
+    return [keys for keys, _ in fits], fits[0][1] if fits else ""
+
+
+def parse_words(words: Iterable[str], dictionary: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Numbers, (n_words,), and which of the words are none."""
     rule = make_rules({"": True}, {**dictionary, "columns": {}})[0]
-    return parse_numbers(pa.array(words, pa.string()), rule)
+    return parse_numbers(pa.array(list(words), pa.string()), rule)
 
 
 def find_dates(plain: Counter[str], facts: Facts) -> Facts | None:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from stages.table.columns import (
     ABSENT,
-    FLAGS,
     FOLDS,
     MEAN,
     OTHER,
@@ -25,10 +24,9 @@ from stages.table.columns import (
     Number,
     Ordinal,
     Rated,
-    to_days,
-    to_floats,
 )
 from stages.table.counts import Counts, count_levels, count_numbers, mean_of, median_of
+from stages.table.values import FLAGS, to_days, to_floats
 
 
 def describe_columns(rows: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from pyarrow import csv, parquet
 
 from stages.shared.cli import InputError
 from stages.shared.files import require_file
-from stages.table.columns import MISSING
+from stages.table.values import MISSING
 
 BLOCK = 2**21  # bytes of CSV parsed at a time, a few thousand rows: few enough to stay in the processor's cache
 MOST_COLUMNS = 10_000
@@ -131,7 +131,13 @@ def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
         raise InputError(f"{file}: columns that hold lists or records: {join_some(nested)}")
     for batch in opened.iter_batches(4096, columns=list(numbers)):
         count += len(batch)
-        yield batch, count / max(1, opened.metadata.num_rows)
+        yield batch.cast(pa.schema(map(name_type, batch.schema))), count / max(1, opened.metadata.num_rows)
+
+
+def name_type(field: pa.Field) -> pa.Field:
+    """A field of Parquet, with text for one that has no type, as no value stands there."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    return field.with_type(pa.string()) if pa.types.is_null(kind) else field
 
 
 def read_csv(file: Path, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None], dialect: Dialect) -> Batches:

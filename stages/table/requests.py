@@ -89,7 +89,7 @@ def read_json(body: bytes, rules: list[Rule], body_type: type[Body]) -> pd.DataF
             words = [None if value is None or str(value) in rule.missing else str(value) for value in values]
             typed[rule.name] = pd.Series(words, dtype=object)
     frame = pd.DataFrame(typed)
-    tally = Tally()
+    tally = Tally("row")
     tally.add(check_rows(frame, rules)[0], frame.index + 1)
     return require_good(frame, tally)
 
@@ -116,7 +116,7 @@ def describe_errors(error: ValidationError, wanted: dict[str, str]) -> str:
 
 def read_csv(body: bytes, rules: list[Rule], dialect: Dialect) -> pd.DataFrame:
     """The rows of a CSV body. Raises InputError if it is none, or if a row does not fit."""
-    tally, lines, frames, start = Tally(), list[str](), list[pd.DataFrame](), 1
+    tally, lines, frames, start = Tally("row"), list[str](), list[pd.DataFrame](), 1
     try:
         numbers = {rule.name: rule.number for rule in rules}
         for batch in parse_csv(pa.BufferReader(body), "CSV", numbers, lines.append, dialect):
@@ -135,5 +135,5 @@ def read_csv(body: bytes, rules: list[Rule], dialect: Dialect) -> pd.DataFrame:
 
 def require_good(rows: pd.DataFrame, tally: Tally) -> pd.DataFrame:
     if tally.rules:
-        raise InputError(join_some([fault.replace("id ", "row ") for fault in tally.describe()], "; ", most=5))
+        raise InputError(join_some([*tally.describe()], "; ", most=5))
     return rows

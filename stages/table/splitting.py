@@ -9,8 +9,8 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from stages.shared.cli import InputError
 from stages.shared.params import Data
-from stages.table.columns import to_days
 from stages.table.reading import join_some
+from stages.table.values import to_days
 
 SHARE = (0.5, 2.0)  # of the share that was asked for, beyond which a test of whole groups is told
 

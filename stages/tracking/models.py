@@ -27,6 +27,7 @@ CODE = (
     "table/counts.py",
     "table/encoder.py",
     "table/learning.py",
+    "table/values.py",
     "model/scaling.py",
     "model/blend.py",
 )  # of this package, which a logged model carries along

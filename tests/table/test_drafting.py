@@ -80,12 +80,19 @@ def test_ids_that_begin_with_zeros_are_the_id(tmp_path):
     assert dictionary["columns"]["id"]["type"] == "text"
 
 
+def test_id_that_is_named_may_be_of_whole_numbers(tmp_path):
+    drafted = draft_table(write(tmp_path, {"nr": range(7, N + 7), **PLAIN}), "y", "nr")
+    assert drafted.dictionary["id"] == "nr"
+    assert drafted.notes["nr"] == "names the rows"
+
+
 def test_words_in_the_target_are_named_and_numbers_with_commas_are_refused(tmp_path):
     y = [*map(str, PLAIN["y"])]
     drafted, _ = draft(write(tmp_path, {**PLAIN, "y": [*y[:-1], "about 80"]}))
     assert any("'about 80'" in finding for finding in drafted.findings)
-    with pytest.raises(InputError, match="y: numbers written as '1,234': say so in the dictionary"):
-        draft_table(write(tmp_path, {**PLAIN, "y": [*y[:-2], "1,234", "2,500"]}), "y")
+    for other in ("2,500", "oops"):
+        with pytest.raises(InputError, match="y: numbers written as '1,234': say so in the dictionary"):
+            draft_table(write(tmp_path, {**PLAIN, "y": [*y[:-2], other, "1,234"][::-1]}), "y")
 
 
 @pytest.mark.parametrize("first", ["", "sep=;"])
@@ -116,3 +123,34 @@ def test_update_tells_what_prepare_would_refuse(tmp_path, change, said):
     found = [*list_changes(write(tmp_path, {**table, **change}), dictionary)]
     assert len(found) == 1
     assert found[0].startswith(said)
+
+
+UPDATES = {
+    "the target is not listed": ({"id": "id"}, {}, []),
+    "a feature only": ({}, {"a": [99, *PLAIN["a"][1:]]}, ["a: must be at most 5, found 99.0; 1 row(s), row 1"]),
+    "neither is there": ({"id": "id"}, {"y": None, "id": None}, ["y: gone", "id: gone"]),
+    "rows to predict": (
+        {"id": "id"},
+        {"y": None, "a": [99, *PLAIN["a"][1:]]},
+        ["y: gone", "a: must be at most 5, found 99.0; 1 row(s), id 1"],
+    ),
+    "no id": (
+        {"id": "id"},
+        {"id": None, "a": [99, *PLAIN["a"][1:]]},
+        ["id: gone", "a: must be at most 5, found 99.0; 1 row(s), row 1"],
+    ),
+    "a column without a name": ({"id": "id"}, {"": range(N)}, ["(no name): new, {type: text}; left out: a column"]),
+}
+
+
+@pytest.mark.parametrize("case", UPDATES)
+def test_update_holds_what_is_there_against_a_dictionary_that_lists_some(tmp_path, case):
+    keys, change, said = UPDATES[case]
+    (tmp_path / "d.yaml").write_text(
+        yaml.safe_dump({"target": "y", **keys, "columns": {"a": {"type": "number", "range": [-5, 5]}}})
+    )
+    table = {"id": range(1, N + 1), **PLAIN, **change}
+    path = write(tmp_path, {name: column for name, column in table.items() if column is not None})
+    found = [*list_changes(path, read_dictionary(str(tmp_path / "d.yaml")))]
+    assert len([line for line in found if not line.startswith("id: new")]) == len(said)
+    assert all(any(line.startswith(start) for line in found) for start in said)

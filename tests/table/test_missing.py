@@ -9,6 +9,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
 from stages.predict import predict_file
+from stages.shared.cli import InputError
 from stages.table.contract import read_table
 from stages.table.encoder import Encoder
 from stages.table.inference import complete_dictionary
@@ -89,6 +90,17 @@ def test_files_are_predicted_alike(model, expected, tmp_path):
         predict_file(model, str(tmp_path / f"rows.{suffix}"), str(tmp_path / "out.csv"), skip_bad=False)
         assert pd.read_csv(tmp_path / "out.csv")["y"].tolist() == expected
         assert not (tmp_path / "out.marks.csv").exists(), suffix
+
+
+@pytest.mark.parametrize("kind", [object, "category"])
+def test_parquet_columns_without_any_value_have_no_type_and_are_missing(model, expected, table, tmp_path, kind):
+    pd.DataFrame([NOTHING, NOTHING], dtype=object).astype(kind).to_parquet(tmp_path / "rows.parquet")
+    predict_file(model, str(tmp_path / "rows.parquet"), str(tmp_path / "out.csv"), skip_bad=False)
+    assert pd.read_csv(tmp_path / "out.csv")["y"].tolist() == pytest.approx([expected.expected[1]] * 2, rel=1e-5)
+    table.assign(size=None, kind=None).astype({"size": kind, "kind": kind}).to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(InputError) as caught:
+        read_table(str(tmp_path / "table.parquet"), DICTIONARY)
+    assert caught.value.args[1] == ["size: holds no value at all", "kind: holds no value at all"]
 
 
 def test_requests_are_predicted_alike(model, expected):

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from stages.table.columns import to_days
+from stages.table.checks import make_rules, parse_numbers
 from stages.table.contract import read_table
 from stages.table.encoder import Encoder
+from stages.table.values import find_marks, read_numbers, to_days
 
 N = 40
 COLUMNS = {
@@ -36,6 +38,31 @@ def test_rows_of_pandas_are_those_of_the_file(tmp_path, case, many):
     assert np.ptp(expected, axis=0).max() > 0
     read = pd.read_csv(path, keep_default_na=False, na_values=["NA", ""])
     np.testing.assert_array_equal(encoder.transform(read), expected)
+
+
+def test_long_numbers_that_are_one_as_a_float_stay_apart():
+    columns = {"x": {"type": "category", "rare": 1}}
+    rows = pd.DataFrame({"y": 1.0, "x": ["12345678901234567", "1", "1"]})
+    encoder = Encoder({"target": "y", "columns": columns}).fit(rows)
+    asked = pd.DataFrame({"x": [12345678901234567, 12345678901234568, 1]})
+    assert encoder.transform(asked)[:, 0].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "marks", "numbers"),
+    [
+        (["-999", "-999.0", "n/a", " 7"], {}, [-999, -999, 7]),
+        (["1_000", "1,5", "1,000"], {}, []),
+        (["1,5", "1.5"], {"decimal": ","}, [1.5]),
+        (["9.999", "9.99", "1.234.567,8"], {"decimal": ",", "thousands": "."}, [9999, 1234567.8]),
+        (["9,999", "9,99"], {"thousands": ","}, [9999]),
+    ],
+)
+def test_words_for_a_missing_value_are_the_numbers_that_a_table_would_have(tmp_path, words, marks, numbers):
+    assert read_numbers(words, *find_marks(marks)) == numbers
+    rule = make_rules({"x": True}, marks)[0]
+    values, wrong = parse_numbers(pa.array(words), rule)
+    assert values[~wrong].tolist() == numbers
 
 
 def test_fill_of_a_group_is_found_whatever_the_group_was_read_as():
