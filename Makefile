@@ -49,7 +49,7 @@ test: .venv/ready ## all tests; `make test-fast` leaves out those that run the w
 test-fast: .venv/ready
 	pytest -m "not slow"
 
-lint: .venv/ready ## style, types, and whether the files belong together
+lint: .venv/ready ## style and types
 	ruff check .
 	ruff format --check .
 	mypy stages benchmarks

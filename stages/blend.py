@@ -11,14 +11,15 @@ from stages.shared.params import Cluster, read_section
 
 
 def blend(names: list[str]) -> None:
-    room = "stages.cluster.training" if read_section(Cluster).address else "stages.model.blending"
+    """Choose and weigh the members, write the blend's files and log its run."""
+    place = "stages.cluster.training" if read_section(Cluster).address else "stages.model.blending"
     aside = start_aside()  # what fits is imported there and MLflow here, at the same time
     chosen = submit(aside, "stages.model.blending.choose_members", names)
     from stages.tracking.runs import open_run
 
     members = wait_for(chosen)
     with open_run("blend", BLEND) as log_results:
-        log_results(wait_for(submit(aside, f"{room}.train_blend", *members)))
+        log_results(wait_for(submit(aside, f"{place}.train_blend", *members)))
 
 
 def main() -> None:

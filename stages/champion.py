@@ -68,6 +68,7 @@ def tabulate_plots(ranked: list[str], scores: dict[str, Scores]) -> dict[str, pd
 
 
 def choose_champion(names: list[str]) -> None:
+    """Rank these models and the blend, and write what serves, the tables of the plots, the card and the report."""
     settings, fit = read_section(Register), read_section(Fit)
     scores = read_scores([*names, "blend"])
     ranked = rank_models(scores, settings.metric)

@@ -54,6 +54,8 @@ def draft_table(path: str, target: str, id_name: str | None = None) -> Draft:
     for key, name in (("--target", target), ("--id", id_name)):
         if name is not None and name not in names:
             raise InputError(f"{key} {name}: no column of {path}, which has {join_some(names)}")
+    if target == id_name:
+        raise InputError(f"--id {id_name}: is the target; another column names the rows, or none")
     dictionary: dict[str, Any] = {"target": target, **({"id": id_name} if id_name else {}), **written}
     facts = study_columns(path, dictionary, names)
     if facts[target].low is None:

@@ -27,44 +27,54 @@ def find_commits(md5: str) -> list[str]:
     return [commit for commit in shown.split() if md5 in ask_git("show", f"{commit}:./dvc.lock")]
 
 
-def describe_way_back(run: Run) -> list[str]:
-    """The lines that bring a run's files back into the workspace, and what it was made from."""
-    tags = run.data.tags
-    md5, stage = tags["dvc.model_md5"], tags["dvc.stage"]
-    commits = find_commits(md5)
-    path = model_file(stage.removeprefix("train@")).as_posix()
+def describe_way_back(name: str, md5: str, experiment: str | None) -> list[str]:
+    """The lines that bring a model's file with this md5 back into the workspace, and what it was made from."""
+    commits, path = find_commits(md5), model_file(name).as_posix()
     if commits:
         return [
-            f"git checkout {commits[0]} -- dvc.lock dvc.yaml params.yaml",
-            f"dvc checkout {path} || dvc pull {path}",
+            f"  git checkout {commits[0]} -- dvc.lock dvc.yaml params.yaml",
+            f"  dvc checkout {path} || dvc pull {path}",
         ]
-    if tags.get("dvc.exp_name"):
-        return [f"dvc exp apply {tags['dvc.exp_name']}"]
-    return [f"# no commit holds this result: its bytes are .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"]
+    if experiment:
+        return [f"  dvc exp apply {experiment}"]
+    return [f"  # no commit holds this result: its bytes are .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"]
 
 
 def describe_run(run: Run, versions: list[ModelVersion]) -> list[str]:
-    tags = run.data.tags
+    """A run, what it was made from, the versions of its model, and the lines that bring the files of all back."""
+    tags, md5 = run.data.tags, run.data.tags["dvc.model_md5"]
     shown = [f"{key} {run.data.metrics[key]:g}" for key in ("test_rmse", "test_r2") if key in run.data.metrics]
-    held = [v for v in versions if tags["dvc.model_md5"] in (v.tags.get("dvc.judged_md5"), v.tags.get(registry.SERVED))]
+    held = [v for v in versions if md5 in (v.tags.get("dvc.judged_md5"), v.tags.get(registry.SERVED))]
+    served = {v.tags[registry.SERVED]: v for v in held if v.tags.get(registry.SERVED, md5) != md5}
     provenance = read_provenance(run)
     made = f"{tags['mlflow.source.git.commit'][:10]}{' with changes' if provenance.get('uncommitted_changes') else ''}"
     rebuilt = "  (rebuilt from DVC)" if "dvc.rebuilt" in tags else ""
     return [
         f"MLflow run     {run.info.run_id}  {run.info.run_name}{rebuilt}",
         f"               {', '.join(shown)}",
-        f"DVC            {tags['dvc.stage']}, model {tags['dvc.model_md5']}",
+        f"DVC            {tags['dvc.stage']}, model {md5}",
         f"made from      {made}{', experiment ' + tags['dvc.exp_name'] if tags.get('dvc.exp_name') else ''}",
         *(f"  {path}  {md5}" for path, md5 in provenance.get("inputs", {}).items()),
         f"versions       {', '.join(f'{v.version} ({v.current_stage})' for v in held) or 'none'}",
         "to bring its files back:",
-        *(f"  {line}" for line in describe_way_back(run)),
+        *describe_way_back(tags["dvc.stage"].removeprefix("train@"), md5, tags.get("dvc.exp_name")),
+        *(
+            line
+            for other, v in served.items()
+            for line in (
+                f"  # version {v.version} serves champion, model {other}:",
+                *describe_way_back("champion", other, tags.get("dvc.exp_name")),
+            )
+        ),
     ]
 
 
 def find_named_runs(key: str, versions: list[ModelVersion]) -> list[Run]:
-    """Finished runs that an md5 of a model, a run id or a version number names. Raises InputError if there are none."""
-    version = next((v for v in versions if str(v.version) == key.removeprefix("v")), None)
+    """Finished runs that an md5 of a model, judged or served, a run id or a version number names.
+
+    Raises InputError if there are none.
+    """
+    version = next((v for v in versions if key in (str(v.version), f"v{v.version}", v.tags.get(registry.SERVED))), None)
     clause = f"tags.`dvc.model_md5` = '{key}'"
     if version:
         clause = f"attributes.run_id = '{version.run_id}'"

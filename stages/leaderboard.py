@@ -6,7 +6,7 @@ Reads   metrics/ and data/prepared/; with --all, MLflow
 from tabulate import tabulate
 
 from stages.shared.cli import make_parser, run_command
-from stages.shared.files import CHAMPION, read_json, require_file
+from stages.shared.files import CHAMPION, read_json
 
 COMMIT = "tags.mlflow.source.git.commit"
 COLUMNS = {  # of `mlflow.search_runs`, as they are shown
@@ -26,7 +26,7 @@ def show_workspace(style: str) -> str:
     """The table that register prints, from the files in the workspace."""
     from stages.registry.leaderboard import format_leaderboard, read_scores, score_baseline
 
-    scores = read_scores(read_json(require_file(CHAMPION))["ranking"])
+    scores = read_scores(read_json(CHAMPION)["ranking"])
     return format_leaderboard(scores, {}, score_baseline(), style)  # how long a fit took is in no file
 
 
@@ -39,7 +39,8 @@ def show_runs(style: str) -> str:
     experiment_id = connect()
     order = ["metrics.test_r2 DESC", "attributes.start_time ASC"]
     with explain_store_errors():
-        runs = mlflow.search_runs([experiment_id], "attributes.status = 'FINISHED'", order_by=order)
+        mine = "attributes.status = 'FINISHED' and tags.`dvc.model_md5` != ''"  # others are not the pipeline's
+        runs = mlflow.search_runs([experiment_id], mine, order_by=order)
     if runs.empty:
         return "MLflow has no results yet: run `dvc repro`"
     columns = dict(COLUMNS)

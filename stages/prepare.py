@@ -7,8 +7,10 @@ Writes  data/prepared/: X_train, X_test, y_train, y_test and the raw rows behind
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import joblib
+import numpy as np
 import pandas as pd
 
 from stages.model.scaling import has_long_tail
@@ -39,13 +41,20 @@ def make_tables(
         yield f"X_{part}", pd.DataFrame(X, index=rows.index, columns=names)
 
 
+def choose_log(folder: Path, target: np.ndarray) -> None:
+    """Decide for `log_target: auto` by the target of the training rows, (n_rows,), and write it beside the tables."""
+    chosen = has_long_tail(target)
+    write_json(folder / TARGET.name, {"log_target": chosen})
+    print(f"prepare: fit.log_target: auto chooses {chosen}")
+
+
 def main() -> None:
     make_parser("prepare", __doc__).parse_args()
     data, fit, cluster = read_section(Data), read_section(Fit), read_section(Cluster)
     if cluster.address:
         from stages.cluster.preparing import prepare_parts
 
-        prepare_parts(cluster.address, data, fit)
+        prepare_parts(cluster.address, data, fit, choose_log)
         return
     dictionary = complete_dictionary(data.path, read_dictionary(data.dictionary, data.target))
     beside = [] if data.split == "random" else [*data.split.values()]
@@ -65,9 +74,7 @@ def main() -> None:
         for name, frame in make_tables({"train": train, "test": test}, encoder, apart):
             frame.to_parquet(folder / f"{name}.parquet")
         if fit.log_target == "auto":
-            chosen = {"log_target": has_long_tail(train[dictionary["target"]].to_numpy())}
-            write_json(folder / TARGET.name, chosen)
-            print(f"prepare: fit.log_target: auto chooses {chosen['log_target']}")
+            choose_log(folder, train[dictionary["target"]].to_numpy())
         joblib.dump(encoder, folder / "encoder.joblib")
     print(
         f"prepare: {len(train) + len(test)} rows of {data.path} → {len(train)} to train on, {len(test)} to test on, "

@@ -1,20 +1,17 @@
 """register: bring MLflow in line with what DVC holds, and the best model into Production.
 
-Reads   params.yaml (register), metrics/ (champion.json ranks the models), models/, scores/, data/prepared/
+Reads   params.yaml (register, mlflow, data, fit), metrics/ (champion.json ranks the models), models/, scores/,
+        data/prepared/; the raw table and the dictionary for their hashes
 Writes  MLflow: the runs and models that it lacks, the versions of the registered model, and which of them serves
 """
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stages.shared.aside import start_aside, submit
 from stages.shared.cli import make_parser, run_command
 from stages.shared.files import CARD, CHAMPION, list_folder, metrics_file, read_json, read_yaml
 from stages.tracking import store
-
-if TYPE_CHECKING:
-    from stages.model.metrics import Scores
 
 
 def list_inputs() -> list[Path]:
@@ -22,12 +19,7 @@ def list_inputs() -> list[Path]:
     deps = read_yaml("dvc.yaml")["stages"]["register"]["deps"]
     found = [list_folder(dep, ["__pycache__"]) if Path(dep).is_dir() else [Path(dep)] for dep in deps]
     files = [file for listed in found for file in listed if file.is_file()]
-    return [Path("params.yaml"), *map(metrics_file, read_champion()["ranking"]), *sorted(files)]
-
-
-def read_champion() -> "Scores":
-    """The champion's metrics, and how it was chosen. Raises InputError if that has not happened yet."""
-    return read_json(CHAMPION)
+    return [Path("params.yaml"), *map(metrics_file, read_json(CHAMPION)["ranking"]), *sorted(files)]
 
 
 def register(inputs: list[Path]) -> None:
@@ -47,7 +39,7 @@ def register(inputs: list[Path]) -> None:
     from stages.tracking.mirror import MANY, mirror
     from stages.tracking.runs import close_abandoned_runs, log_card
 
-    settings, report = read_section(Register), read_champion()
+    settings, report = read_section(Register), read_json(CHAMPION)
     find_metric(settings.metric)  # which must be known, also if all is in place
     scores = read_scores(report["ranking"])
     experiment_id = connect()

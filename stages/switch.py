@@ -139,7 +139,7 @@ def bring_back(name: str, *, force: bool) -> None:
 
 
 def find_commit(name: str) -> str:
-    """The last commit before this one with this registered model. Raises InputError if there is none."""
+    """The last commit with this registered model. Raises InputError if there is none."""
     for commit, content in read_commits(PARAMS, *RESULTS):
         if content["mlflow"].get("registered_model") == name:
             return commit

@@ -11,15 +11,16 @@ from stages.shared.params import Cluster, read_section
 
 
 def train(name: str) -> None:
-    room = "stages.cluster.training" if read_section(Cluster).address else "stages.model.training"
+    """Fit a model, write its files and log its run. Raises InputError for a wrong section before anything else."""
+    place = "stages.cluster.training" if read_section(Cluster).address else "stages.model.training"
     model, aside = require_model(name), start_aside()  # what fits is imported there and MLflow here, at the same time
-    checked, fitted = (submit(aside, f"{room}.{step}", name) for step in ("check_model", "begin_fit"))
+    checked, fitted = (submit(aside, f"{place}.{step}", name) for step in ("check_model", "begin_fit"))
     from stages.tracking.runs import open_run
 
     wait_for(checked)
     with open_run(name, model.title) as log_results:
         wait_for(fitted)
-        log_results(wait_for(submit(aside, f"{room}.train_model", name)))
+        log_results(wait_for(submit(aside, f"{place}.train_model", name)))
 
 
 def main() -> None:

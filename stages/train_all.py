@@ -1,10 +1,9 @@
-"""train_all: what is not up to date from train@<model> to champion, several models side by side; `make repro` begins
-with it.
+"""train_all: what is not up to date from prepare to champion, several models side by side; `make repro` begins with it.
 
 The stages begin as copies of one process, which has imported what all of them need, and `dvc commit` takes what they
 write for what DVC has run.
 
-Reads   dvc.yaml, dvc.lock, and what train@<model>, blend and champion read
+Reads   dvc.yaml, dvc.lock, and what prepare, train@<model>, blend and champion read
 Writes  what these write, and dvc.lock
 """
 

@@ -21,8 +21,7 @@ from stages.model.estimators import build_estimator, build_regressor
 from stages.model.folds import draw_folds, fit_folds, predict_folds, score_folds
 from stages.model.metrics import find_cv
 from stages.model.results import load_object, read_apart, read_features, read_fit, read_table, read_targets
-from stages.model.search import Training as Encoded
-from stages.model.search import resolve_section
+from stages.model.search import Training, resolve_section
 from stages.shared.cli import InputError, make_parser, run_command
 from stages.shared.files import PREPARED, hash_content, hash_folder
 from stages.shared.params import Fit, Mlflow, read_mapping, read_section, write_params
@@ -30,7 +29,7 @@ from stages.tracking.connection import connect, explain_store_errors
 
 STUDIES = "optuna.db"
 
-Training = tuple[Any, pd.DataFrame, np.ndarray]
+Raw = tuple[Any, pd.DataFrame, np.ndarray]  # the unfitted encoder, the training rows, and their target (n_rows,)
 
 # What is searched, and where: (smallest, largest, on a log scale); a list is a choice.
 SPACES: dict[str, dict[str, Any]] = {
@@ -81,12 +80,12 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def read_training() -> Training:
+def read_training() -> Raw:
     """The encoder, the raw training rows and their target, (n_rows,). Raises InputError if prepare has not run."""
     return load_object(PREPARED / "encoder.joblib"), read_table("rows_train"), read_targets()["train"]
 
 
-def score_section(training: Training, name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
+def score_section(training: Raw, name: str, section: dict[str, Any], fit: Fit, repeats: int) -> float:
     """Mean cross-validated RMSLE, or RMSE, over folds drawn with consecutive seeds."""
     encoder, rows, target = training
     estimator = build_estimator(
@@ -136,13 +135,17 @@ def open_study(name: str, seed: int) -> optuna.Study:
 
 
 def tune(name: str, trials: int, repeats: int) -> None:
+    """Search, log each trial, and write the winner into params.yaml if it beats what stands there.
+
+    Raises InputError for a model without hyperparameters, or for a number of trials or repeats below 1.
+    """
     title = require_model(name).title
     if not SPACES.get(name):
         raise InputError(f"{title} has nothing to search")
     if min(trials, repeats) < 1:
         raise InputError(f"--trials {trials} --repeats {repeats}: each must be at least 1")
     fit, training, apart = read_fit(), read_training(), read_apart()
-    section = resolve_section(name, read_mapping(name), Encoded(read_features("train"), training[2], apart), fit)
+    section = resolve_section(name, read_mapping(name), Training(read_features("train"), training[2], apart), fit)
     fit = fit.model_copy(update={"cv_folds": max(fit.cv_folds, 2)})
     if apart is not None and apart.name == "time":
         repeats = 1  # spans of time are no matter of chance

@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
+import mlflow
 import pytest
+
+from tests.conftest import find_runs
 
 pytestmark = pytest.mark.slow
 TITLES = ["Ridge Regression", "Blend", "Decision Tree"]
@@ -38,6 +41,19 @@ def test_all_shows_each_result_in_mlflow_once_with_its_commit(finished_project, 
     commit = finished_project.run("git", "rev-parse", "--short=7", "HEAD~1").stdout.strip()
     assert sorted(title for title in TITLES for line in lines if title in line) == sorted(TITLES)
     assert all(commit in line for line in lines)
+
+
+def test_runs_of_others_are_no_results_of_the_pipeline(registered):
+    client, runs = mlflow.MlflowClient(registered.store), find_runs(registered)
+    for name in ("mine", "another"):
+        run = client.create_run(runs[0].info.experiment_id, run_name=name)
+        client.set_terminated(run.info.run_id)
+    shown = registered.stage("leaderboard", "--all").stdout
+    assert "mine" not in shown
+    assert "another" not in shown
+    for run in runs:
+        client.delete_run(run.info.run_id)
+    assert registered.stage("leaderboard", "--all").stdout == "MLflow has no results yet: run `dvc repro`\n"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(finished_project):

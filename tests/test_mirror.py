@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.shared.files import hash_file
 from tests.conftest import clone_project, find_runs, find_versions, production_of
 
 pytestmark = pytest.mark.slow
@@ -73,7 +74,11 @@ def test_run_version_and_lock_lead_to_each_other(origin):
             assert run.info.run_id in shown
             assert tags["dvc.model_md5"] in shown
             assert provenance["inputs"]["data/prepared"] in shown
-    assert "Production" in origin.stage("history", "show", "1").stdout
+    served = hash_file(origin.root / "models/champion")
+    for shown in show(origin, "1", served):
+        assert "Production" in shown
+        assert f"# version 1 serves champion, model {served}:" in shown
+        assert "dvc checkout models/champion || dvc pull models/champion" in shown
 
 
 def test_the_lines_that_show_prints_bring_the_bytes_back(origin, tmp_path):

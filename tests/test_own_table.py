@@ -415,6 +415,7 @@ BAD = {
     "no file": (["nowhere.csv", "--target", "x"], "nowhere.csv: no such file"),
     "no target": (["table.csv"], "--target: which column"),
     "unknown target": (["table.csv", "--target", "x"], "--target x: no column of table.csv, which has mean radius"),
+    "the target as id": (["table.csv", "--target", "one", "--id", "one"], "--id one: is the target"),
     "words for a target": (["words.csv", "--target", "name"], "must be a column of numbers; found 'anna'"),
     "the same everywhere": (["table.csv", "--target", "one"], "--target one: holds 1 in every row of table.csv"),
     "dictionary exists": (["drafted.csv", "--target", "mean area"], "drafted.yaml: exists already; --update"),

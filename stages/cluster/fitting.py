@@ -16,7 +16,7 @@ from stages.cluster.moments import choose, fit_linear, measure
 from stages.cluster.pieces import Piece, draw, draw_folds, read_piece
 from stages.model.auto import Size, apply_rules, find_auto, leave_out_auto
 from stages.model.catalogue import MODELS
-from stages.model.estimators import build_estimator, build_regressor, find_regressor, round_coefficients
+from stages.model.estimators import build_estimator, build_regressor, round_coefficients
 from stages.model.search import Training, resolve_section
 from stages.shared.params import Fit
 
@@ -124,8 +124,3 @@ def predict_piece(piece: Piece, estimators: list[BaseEstimator], n_folds: int) -
             held_out[folds == fold] = estimators[1 + fold].predict(X[folds == fold])
         columns.append(held_out)
     return np.column_stack(columns)
-
-
-def find_sample(estimator: BaseEstimator) -> int | None:
-    """How many rows a model has learned from, if they are a sample."""
-    return getattr(find_regressor(estimator), "sample_rows_", None)

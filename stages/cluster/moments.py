@@ -149,7 +149,7 @@ def make_rows(products: np.ndarray, xz: np.ndarray, zz: float) -> tuple[np.ndarr
     return np.vstack([X, np.zeros(len(xz))]), np.append(z, rest)
 
 
-def sum_errors(steps: list[tuple[str, BaseEstimator]], moments: Moments, fold: int) -> float:
+def average_errors(steps: list[tuple[str, BaseEstimator]], moments: Moments, fold: int) -> float:
     """The mean squared error of fitted steps on a fold that they have not seen, from its sums alone."""
     _, (_, scaler), (_, independent), (_, regressor) = steps
     s: dict[str, Any] = moments.add_up([fold])
@@ -161,15 +161,15 @@ def sum_errors(steps: list[tuple[str, BaseEstimator]], moments: Moments, fold: i
 
 def choose(name: str, section: dict[str, Any], regressor: BaseEstimator, moments: Moments) -> dict[str, Any]:
     """The value with the smallest cross-validated RMSE for each `auto` of a section, from the folds' sums."""
-    everything = moments.add_up([*range(len(moments.sums["n"]))])
+    folds = [*range(len(moments.sums["n"]))]
+    everything = moments.add_up(folds)
     spread = float(everything["zz"] / everything["n"]) ** 0.5
     best, grid = {}, list_candidates(name, section, np.array([-spread, spread]))
-    folds = [*range(len(moments.sums["n"]))]
     for key, values in grid.items():
         errors = []
         for value in values:
             tried = clone(regressor).set_params(**{key: value})
             fitted = [fit_linear(tried, moments, [f for f in folds if f != fold]) for fold in folds]
-            errors.append(np.mean([sum_errors(s, moments, f) ** 0.5 for f, s in zip(folds, fitted, strict=True)]))
+            errors.append(np.mean([average_errors(s, moments, f) ** 0.5 for f, s in zip(folds, fitted, strict=True)]))
         best[key] = values[int(np.argmin(errors))]
     return best

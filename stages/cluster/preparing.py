@@ -4,7 +4,7 @@ Each table of data/prepared/ is then a folder of files, one for each part that h
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +19,18 @@ from pyarrow import parquet
 from stages.cluster.connection import connect, map_parts
 from stages.cluster.encoding import encode_part, fit_encoder
 from stages.cluster.pieces import draw, hash_ids
-from stages.model.scaling import has_long_tail
 from stages.shared.cli import InputError
-from stages.shared.files import PREPARED, TARGET, write_json, write_whole
+from stages.shared.files import PREPARED, write_whole
 from stages.shared.params import Data, Fit
 from stages.table.checks import Tally, is_numeric, is_text
 from stages.table.contract import Checked, check_part, choose_columns, require_whole
 from stages.table.dictionary import read_dictionary
 from stages.table.inference import complete_dictionary
 from stages.table.reading import Dialect, find_dialect, join_some, read_names
+from stages.table.splitting import require_both
 
-SUFFIXES = (".parquet", ".csv", ".csv.gz")
 PARTS = ("train", "test")
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
 COPIES = {
     "cache_mapper": BasenameCacheMapper(directory_levels=9),  # their suffix says how they are read
     "check_files": True,  # a worker lives for days, and a part may be replaced under its name
@@ -170,16 +170,15 @@ def check_parts(client: Client, data: Data, fit: Fit, folder: Path) -> dict[str,
     require_whole(data.path, [part.checked for part in found], choose_columns(dictionary), dictionary["target"])
     find_twice(found, data.path, folder, parts)
     n_train, n_test = np.sum([part.rows for part in found], axis=0).tolist()
-    if min(n_train, n_test) < 2:
-        raise InputError(
-            f"{data.path}: {n_train + n_test} rows and data.test_size = {data.test_size} leave {n_train} to train on "
-            f"and {n_test} to test on; each needs at least 2"
-        )
+    require_both(n_train, n_test, data)
     return dictionary
 
 
-def prepare_parts(address: str, data: Data, fit: Fit) -> None:
-    """What `prepare` does, on a cluster: data/prepared/ is written whole, or not at all."""
+def prepare_parts(address: str, data: Data, fit: Fit, choose_log: Callable[[Path, np.ndarray], None]) -> None:
+    """What `prepare` does, on a cluster: data/prepared/ is written whole, or not at all.
+
+    choose_log: decides for `fit.log_target: auto`, given the folder to write to and the target, (n_rows,).
+    """
     with connect(address) as client, write_whole(PREPARED.resolve()) as folder:
         for kind in ("rows", "y", "X"):
             for name in PARTS:
@@ -194,8 +193,7 @@ def prepare_parts(address: str, data: Data, fit: Fit) -> None:
             shared = {"encoder": encoder, "training": name == "train", "folder": folder / f"X_{name}.parquet"}
             counts[name] = sum(map_parts(client, encode_part, rows[name], f"encode {name}", **shared))
         if fit.log_target == "auto":
-            target = pd.read_parquet(folder / "y_train.parquet")["target"].to_numpy()
-            write_json(folder / TARGET.name, {"log_target": has_long_tail(target)})
+            choose_log(folder, pd.read_parquet(folder / "y_train.parquet")["target"].to_numpy())
         joblib.dump(encoder, folder / "encoder.joblib")
     print(
         f"prepare: {sum(counts.values())} rows of {data.path} → {counts['train']} to train on, {counts['test']} to "

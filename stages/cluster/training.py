@@ -16,19 +16,17 @@ from sklearn.pipeline import Pipeline
 
 from stages.cluster.connection import connect, map_parts
 from stages.cluster.encoding import encode_part, fit_encoder
-from stages.cluster.fitting import SEARCH_FOLDS, Task, find_sample, fit_all, open_table, predict_piece
+from stages.cluster.fitting import SEARCH_FOLDS, Task, fit_all, open_table, predict_piece
 from stages.cluster.pieces import Piece, draw_folds, read_piece
 from stages.model.blend import Blend
 from stages.model.blending import write_blend
 from stages.model.catalogue import require_model
 from stages.model.estimators import find_regressor
 from stages.model.folds import score_folds
-from stages.model.metrics import Scores
 from stages.model.plots import rank_features, trace_learning
 from stages.model.results import (
     PARTS,
     SAMPLE,
-    describe_scores,
     list_files,
     load_object,
     read_fit,
@@ -36,9 +34,8 @@ from stages.model.results import (
     score_parts,
     tabulate_predictions,
     time_pipeline,
-    write_results,
 )
-from stages.model.training import Trained, check_model
+from stages.model.training import Trained, check_model, write_trained
 from stages.shared.cli import InputError
 from stages.shared.files import PREPARED, model_file
 from stages.shared.params import Cluster, Fit, read_mapping, read_section
@@ -88,7 +85,9 @@ def fit_model(name: str) -> Trained:
         both = predict_all(client, "train", estimators, n_folds)
         predicted = {"train": both[:, 0], "test": predict_all(client, "test", estimators[:1], n_folds)[:, 0]}
     pipeline = Pipeline([("encoder", encoder), ("estimator", estimators[0])])
-    scores = score_parts(target, predicted, fit.seed, title) | describe_sample(estimators[0])
+    scores = score_parts(target, predicted, fit.seed, title)
+    if sample_rows := getattr(find_regressor(estimators[0]), "sample_rows_", None):
+        scores["sample_rows"] = sample_rows
     tables = {
         "predictions": tabulate_predictions("test", predicted["test"]),
         "features": rank_features(pipeline),
@@ -101,11 +100,6 @@ def fit_model(name: str) -> Trained:
     return Trained(pipeline, scores, tables, timings)
 
 
-def describe_sample(estimator: BaseEstimator) -> Scores:
-    rows = find_sample(estimator)
-    return {"sample_rows": rows} if rows else {}
-
-
 def begin_fit(name: str) -> None:
     """Begin `fit_model`, and leave what it returns where it was fitted."""
     fit_model(name)
@@ -113,10 +107,7 @@ def begin_fit(name: str) -> None:
 
 def train_model(name: str) -> dict[str, float]:
     """Fit a model and write its files; returns timings in seconds. Raises InputError as `fit_model` does."""
-    trained = fit_model(name)
-    write_results(name, trained.pipeline, trained.scores, trained.tables)
-    print(f"{describe_scores(f'train@{name}', trained.scores)}; fitted in {trained.timings['fit_seconds']:.2f} s")
-    return trained.timings
+    return write_trained(name, fit_model(name))
 
 
 def train_blend(members: dict[str, float], out_of_fold: np.ndarray) -> dict[str, float]:

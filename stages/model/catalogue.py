@@ -33,7 +33,7 @@ BLEND_COLOUR = "#9467bd"
 
 
 def require_model(name: str) -> Model:
-    """Raises InputError for a name that is none of the models'."""
+    """The model of this name. Raises InputError if there is none."""
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
     return MODELS[name]

@@ -137,7 +137,11 @@ def begin_fit(name: str) -> None:
 
 def train_model(name: str) -> dict[str, float]:
     """Fit a model and write its files; returns timings in seconds. Raises InputError as `fit_model` does."""
-    trained = fit_model(name)
+    return write_trained(name, fit_model(name))
+
+
+def write_trained(name: str, trained: Trained) -> dict[str, float]:
+    """Write the files of a fitted model, and say how good it is; returns timings in seconds."""
     write_results(name, trained.pipeline, trained.scores, trained.tables)
     described = describe_scores(f"train@{name}", trained.scores)
     print(f"{described}; fitted in {trained.timings['fit_seconds']:.2f} s", flush=True)

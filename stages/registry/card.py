@@ -82,7 +82,7 @@ def write_card(report: Scores, scores: dict[str, Scores]) -> str:
     return TEMPLATE.format(
         title=report["model"],
         summary=summarize(report),
-        data=describe_data(dictionary),
+        data=describe_data(dictionary, report.get("sample_rows")),
         metrics=tabulate_metrics(report),
         figures=explain_figures(report, judged, served),
         choice=explain_choice(report, scores),
@@ -129,15 +129,20 @@ def compare_with_cv(report: Scores, scores: dict[str, Scores]) -> str:
     )
 
 
-def describe_data(dictionary: dict[str, Any]) -> str:
+def describe_data(dictionary: dict[str, Any], sample_rows: int | None) -> str:
+    """The table, the target and the split. sample_rows: how many rows the model has learned from, if not from all."""
     data, fit = read_section(Data), read_fit()
     train, test = (len(read_table(f"y_{part}")) for part in ("train", "test"))
     kind, column = ("random", "") if data.split == "random" else next(iter(data.split.items()))
     split = SPLITS[kind].format(seed=data.seed, column=column)
-    return f"""- {dictionary.get("about", "A table.")} From `{data.path}` (md5 `{hash_table(data.path)}`).
+    md5 = "" if "://" in data.path else f" (md5 `{hash_table(data.path)}`)"
+    told = "No row is left out of a fit or of a\n  score."
+    if sample_rows:
+        told = f"The model was fitted on {sample_rows:,} of the training rows; no row is left\n  out of a score."
+    return f"""- {dictionary.get("about", "A table.")} From `{data.path}`{md5}.
 - Target: {name_target(dictionary)}, learned as {"log(1 + x)" if fit.log_target else "it stands"}.
-- Split: {train} training rows and {test} test rows, {split}. No row is left out of a fit or of a
-  score. The test rows chose no feature and no hyperparameter."""
+- Split: {train} training rows and {test} test rows, {split}. {told} \
+The test rows chose no feature and no hyperparameter."""
 
 
 def list_limits(dictionary: dict[str, Any]) -> str:

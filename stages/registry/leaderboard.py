@@ -35,7 +35,7 @@ def read_scores(names: list[str]) -> dict[str, Scores]:
 
 def rank_models(scores: dict[str, Scores], metric: str) -> list[str]:
     """The models' names, best first, and the weak ones last. Raises InputError if they have no such metric."""
-    known = [key for key, value in next(iter(scores.values())).items() if isinstance(value, int | float)]
+    known = [key for key in next(iter(scores.values())) if key.startswith(("train_", "test_", "cv_"))]
     if metric not in known:
         raise InputError(f"params.yaml: register.metric = {metric!r}: no such metric; known: {', '.join(known)}")
     judged = f"test_{find_metric(metric)}"

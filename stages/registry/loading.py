@@ -42,7 +42,7 @@ def open_file(path: Path, *, trust: bool) -> "Pipeline":
 
 
 def read_known_md5s() -> set[str]:
-    """The md5s of all files that dvc.lock names."""
+    """The md5s of all outputs that dvc.lock names."""
     lock = Path("dvc.lock")
     stages = read_yaml(lock).get("stages") or {} if lock.exists() else {}
     return {out.get("md5", "") for stage in stages.values() for out in stage.get("outs", [])}

@@ -66,8 +66,9 @@ class Column(Entry):
             raise ValueError(f"the levels of a {self.type} are numbers; a column of words is a category")
         if self.levels and self.type in ("flag", "date", "text"):
             raise ValueError(f"levels: a {self.type} has none")
-        if self.format and self.type != "date":
-            raise ValueError(f"format: only for type date, and this is of type {self.type}")
+        if bool(self.format) != (self.type == "date"):
+            only = f"format: only for type date, and this is of type {self.type}"
+            raise ValueError(only if self.format else "a date needs its format: ISO8601, or as %d.%m.%Y")
         if not number and self.range:
             raise ValueError(f"range: only numbers have one, and this is of type {self.type}")
         if self.type != "number" and self.fill_by:
@@ -157,10 +158,11 @@ def read_dictionary(path: str, target: str | None = None) -> dict[str, Any]:
 def check_names(dictionary: Dictionary) -> list[str]:
     """Whether target and id are columns that can be what they are to be."""
     faults = []
+    allowed = {"target": ("number",), "id": ("number", "category", "text")}
     for key, name in (("target", dictionary.target), ("id", dictionary.id)):
         column = dictionary.columns.get(name or "")
-        if column and column.type not in (("number",) if key == "target" else ("number", "category", "text")):
-            faults.append(f"{key}: {name} must be a number, not {column.type}")
+        if column and column.type not in allowed[key]:
+            faults.append(f"{key}: {name} must be of type {' or '.join(allowed[key])}, not {column.type}")
     if dictionary.id == dictionary.target:
         faults.append(f"target: {dictionary.target} is the id")
     return faults

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from stages.table.checks import LARGEST
+
 WIDTH = 120
 PLAIN = re.compile(r"[^\W\d_][\w .()/+-]*")  # text that no reader of YAML takes for anything else
 DOUBTFUL = ("y", "n", "nan", "inf", "infinity")  # but these, which some do
@@ -80,6 +82,6 @@ def round_bound(bound: float, outward: float) -> float | int | None:
     rounded = float(f"{bound:.12g}")
     if (rounded - bound) * outward < 0:
         rounded = bound
-    if abs(rounded) >= 1e15:
+    if abs(rounded) >= LARGEST:
         return None
     return int(rounded) if rounded.is_integer() else rounded

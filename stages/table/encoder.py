@@ -25,24 +25,24 @@ Total = Callable[[Callable[[pd.DataFrame], Any]], Any]
 MANY = 100  # levels, beyond which a category is rated too
 PART = 2**16  # rows encoded at a time
 WIDE = (Category, Date)  # columns that become several features
-LARGEST = 1e30  # a feature's, either way: the cube of an absurd number leaves the range of the trees' float32
+LARGEST_FEATURE = 1e30  # either way: the cube of an absurd number leaves the range of the trees' float32
 
 
 @dataclass
-class Tally:
+class Counted:
     """What the columns of some rows are, and what stands in them."""
 
     described: dict[str, dict[str, Any]]
     counts: dict[str, Counts]
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(self.described, {name: count + other.counts[name] for name, count in self.counts.items()})
+    def __add__(self, other: "Counted") -> "Counted":
+        return Counted(self.described, {name: count + other.counts[name] for name, count in self.counts.items()})
 
 
-def tally_rows(rows: pd.DataFrame, dictionary: dict[str, Any]) -> Tally:
+def count_rows(rows: pd.DataFrame, dictionary: dict[str, Any]) -> Counted:
     """What an encoder has to know of some training rows; that of all is the sum."""
     described = describe_columns(rows, dictionary)
-    return Tally(described, {name: count_column(rows, name, column) for name, column in described.items()})
+    return Counted(described, {name: count_column(rows, name, column) for name, column in described.items()})
 
 
 class Encoder(TransformerMixin, BaseEstimator):
@@ -86,13 +86,14 @@ class Encoder(TransformerMixin, BaseEstimator):
 
         The result is the same to the bit, however the rows are divided.
         """
-        tally = total(partial(tally_rows, dictionary=self.dictionary))
+        counted = total(partial(count_rows, dictionary=self.dictionary))
         rare = self.dictionary.get("rare", 10)
         self.columns_: dict[str, Column] = {
-            name: learn_column(name, described, tally.counts[name], rare) for name, described in tally.described.items()
+            name: learn_column(name, described, counted.counts[name], rare)
+            for name, described in counted.described.items()
         }
         many = [
-            name for name, c in self.columns_.items() if type(c) is Category and len(tally.counts[name].rows) > MANY
+            name for name, c in self.columns_.items() if type(c) is Category and len(counted.counts[name].rows) > MANY
         ]
         if many:
             pairs = total(partial(self._count_targets, many)).counts
@@ -142,12 +143,12 @@ class Encoder(TransformerMixin, BaseEstimator):
         hashed = pd.util.hash_pandas_object(rows[list(self.columns_)], index=False)
         return (hashed.to_numpy() % FOLDS).astype(int)
 
-    def _count_targets(self, names: list[str], rows: pd.DataFrame) -> Tally:
+    def _count_targets(self, names: list[str], rows: pd.DataFrame) -> Counted:
         """In how many rows of each fold each pair of target and level stands; nothing for rows without a target."""
         if self.dictionary["target"] not in rows:
-            return Tally({}, {})
+            return Counted({}, {})
         folds, y = self._draw_folds(rows), to_floats(rows[self.dictionary["target"]])
-        return Tally(
+        return Counted(
             {},
             {
                 f"{fold} {name}": count_numbers(y[folds == fold], rows[name][folds == fold])
@@ -189,7 +190,7 @@ class Encoder(TransformerMixin, BaseEstimator):
         numbers = {c.name: c.encode(rows) for c in self.columns_.values() if isinstance(c, Numeric)}
         for name in self.derived_:
             numbers[name] = self._derive(name, rows, numbers)
-        shown = [np.clip(numbers[name], -LARGEST, LARGEST)[:, None] for name in self.numbers_]
+        shown = [np.clip(numbers[name], -LARGEST_FEATURE, LARGEST_FEATURE)[:, None] for name in self.numbers_]
         blocks = [column.expand(rows) for column in self._list_wide()]
         np.concatenate([*shown, *blocks], axis=1, out=X, casting="unsafe")
 

@@ -51,7 +51,10 @@ def spell_date(value: Any, width: int) -> Any:
 def find_levels(
     column: pd.Series, levels: dict[Any, int] | list[Any], missing: int = -1, other: int = -1
 ) -> np.ndarray:
-    """Position of each value among the levels, (n_rows,)."""
+    """The place of each value among the levels, int (n_rows,): its position in a list, or what a dict has for it.
+
+    missing, other: the place of a missing value, and of one that is no level; -1 is the last of an array of places.
+    """
     positions = levels if isinstance(levels, dict) else {level: position for position, level in enumerate(levels)}
     find = make_finder(positions, missing, other)
     if isinstance(column.dtype, pd.CategoricalDtype):

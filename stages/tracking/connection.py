@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
@@ -181,44 +181,30 @@ def is_half_made(connection: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def handle_store_errors(handle: Callable[[Exception], None], *others: type[Exception]) -> Iterator[None]:
-    """Hand over what the store cannot do, and other errors that are named."""
-    try:
-        yield
-    except list_store_errors(*others) as error:
-        handle(error)
-
-
-@contextmanager
 def explain_store_errors() -> Iterator[None]:
     """What the store cannot do, as an InputError that names the store."""
-
-    def explain(error: Exception) -> NoReturn:
-        if isinstance(error, BrokenPipeError):  # of who reads what is printed
-            raise error
-        if why := REFUSED.get(getattr(error, "error_code", "")):
-            raise InputError(
-                f"MLflow at {show_uri()} refuses {os.environ.get(USER, 'a user without a name')}: {why}"
-            ) from None
-        raise InputError(f"MLflow at {show_uri()} does not answer as it should: {first_line(error)}") from None
-
-    with handle_store_errors(explain):
+    try:
         yield
+    except BrokenPipeError:  # of who reads what is printed
+        raise
+    except list_store_errors() as error:
+        if why := REFUSED.get(getattr(error, "error_code", "")):
+            user = os.environ.get(USER, "a user without a name")
+            raise InputError(f"MLflow at {show_uri()} refuses {user}: {why}") from None
+        raise InputError(f"MLflow at {show_uri()} does not answer as it should: {first_line(error)}") from None
 
 
 @contextmanager
 def warn_of_lost_store(name: str) -> Iterator[None]:
     """A store that stops answering costs a stage nothing: a warning in place of an error."""
-
-    def warn(error: Exception) -> None:
+    try:
+        yield
+    except list_store_errors() as error:
         print(
             f"warning: MLflow at {show_uri()} stopped answering ({first_line(error)}); "
             f"{name} is safe in DVC, and register will log its run",
             file=sys.stderr,
         )
-
-    with handle_store_errors(warn):
-        yield
 
 
 def list_store_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:

@@ -47,7 +47,7 @@ def begin_model(run: Run, name: str, folder: Path, aside: Executor) -> tuple[str
 
 def finish_model(run: Run, name: str, title: str, folder: Path, begun: tuple[str, Future[None]]) -> None:
     """Give a run what `begin_model` has begun, and the picture of what its model predicts."""
-    from stages.model.picture import draw_model
+    from stages.tracking.picture import draw_model
 
     model_id, written = begun
     predictions, features = (read_scores_file(name, kind) for kind in ("predictions", "features"))

@@ -9,7 +9,6 @@ import yaml
 
 from stages.shared.files import (
     PREPARED,
-    hash_content,
     hash_file,
     hash_folder,
     hash_table,
@@ -54,11 +53,6 @@ def describe_provenance(name: str) -> dict[str, Any]:
         },
         "outputs": {path.as_posix(): hash_file(path) for path in (model_file(name), metrics_file(name))},
     }
-
-
-def hash_data(inputs: dict[str, str]) -> str:
-    """One md5 for all data that a result was made from: that of the list of their md5s."""
-    return hash_content(inputs)
 
 
 def describe_result(name: str, scores: dict[str, Any]) -> str:

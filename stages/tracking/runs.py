@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from stages.model.catalogue import BLEND_COLOUR, MODELS
 from stages.model.results import read_description, read_fit, read_scores_file
 from stages.shared.cli import InputError
-from stages.shared.files import hash_file, metrics_file, read_json, stage_of
+from stages.shared.files import hash_content, hash_file, metrics_file, read_json, stage_of
 from stages.shared.params import Data, read_section
 from stages.shared.processes import has_ended
 from stages.tracking.connection import (
@@ -27,7 +27,7 @@ from stages.tracking.connection import (
     within_limit,
 )
 from stages.tracking.models import LEARNING
-from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_data, hash_outputs
+from stages.tracking.provenance import describe_origin, describe_provenance, describe_result, hash_outputs
 from stages.tracking.store import show_uri
 from stages.tracking.stored import find_stored
 
@@ -81,7 +81,7 @@ def log_results(run: Run, name: str, title: str, timings: dict[str, float] | Non
     numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)} | (timings or {})
     first = {key: numbers.pop(key) for key in FIRST if key in numbers}
     curve = read_scores_file(name, "learning").itertuples()
-    tags = {**hash_outputs(name), DATA_MD5: hash_data(provenance["inputs"])}
+    tags = {**hash_outputs(name), DATA_MD5: hash_content(provenance["inputs"])}
     note = describe_result(name, scores)
     metrics = [
         *(Metric(key, value, start, 0) for key, value in (first | numbers).items()),

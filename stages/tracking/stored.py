@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from stages.shared.cli import InputError
 from stages.shared.files import DAMAGED, hash_folder, read_yaml
-from stages.tracking.connection import first_line, handle_store_errors
+from stages.tracking.connection import first_line, list_store_errors
 from stages.tracking.store import find_database, show_uri
 
 if TYPE_CHECKING:
@@ -90,14 +90,12 @@ class LostModelError(InputError):
 @contextmanager
 def explain_fetching(uri: str) -> Iterator[None]:
     """What keeps a model from being brought here, as a LostModelError, or an InputError if the store fails."""
-
-    def refuse(error: Exception) -> NoReturn:
+    try:
+        yield
+    except list_store_errors(*DAMAGED) as error:  # a wrong address ends in many ways
         lost = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or isinstance(error, FileNotFoundError)
         kind, said = (LostModelError, "no such model in") if lost else (InputError, "not to be had from")
         raise kind(f"{uri}: {said} {show_uri()}: {first_line(error)[:200]}") from None
-
-    with handle_store_errors(refuse, *DAMAGED):  # a wrong address ends in many ways
-        yield
 
 
 def fetch_model(uri: str, target: Path | None = None) -> Path:

@@ -120,7 +120,9 @@ def test_missing_file_is_named(dictionary):
     [
         ("id: Id", "target: missing"),
         ("target: y\ncolour: red", "colour: unknown key"),
-        ("target: y\ncolumns: {y: {type: category}}", "target: y must be a number"),
+        ("target: y\ncolumns: {y: {type: category}}", "target: y must be of type number, not category"),
+        ("target: y\nid: i\ncolumns: {i: {type: flag}}", "id: i must be of type number or category or text, not flag"),
+        ("target: y\ncolumns: {x: {type: date}}", "a date needs its format: ISO8601, or as %d.%m.%Y"),
         ("target: y\ncolumns: {x: {type: date, levels: [a]}}", "a date has none"),
         ("target: y\ncolumns: {x: {type: number, format: ISO8601}}", "only for type date"),
         ("target: y\nid: i\ncolumns: {i: {type: category}, x: {type: number, fill_by: i}}", "i is not a category"),

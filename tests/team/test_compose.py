@@ -52,6 +52,16 @@ def test_every_port_is_on_loopback_unless_asked_otherwise_and_every_part_has_a_h
     assert SERVICES["mlflow"]["depends_on"].keys() == {"database", "store"}
 
 
+def test_all_locks_have_the_same_version_of_what_is_in_all():
+    found = [
+        dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.lock", "team.lock", "cluster.lock")
+    ]
+    first, *others = found
+    assert "mlflow" in first
+    assert [other | first for other in others] == others
+
+
 def test_versions_are_those_of_the_lock():
     lock = (ROOT / "team.lock").read_text()
     build = SERVICES["mlflow"]["build"]["dockerfile_inline"]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from stages.model.picture import draw_model
+from stages.tracking.picture import draw_model
 
 PREDICTIONS = pd.DataFrame({"actual": [1.0, 2.0], "predicted": [1.1, 1.9], "residual": [-0.1, 0.1]})
 
