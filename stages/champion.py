@@ -28,13 +28,17 @@ from stages.table.columns import name_target
 MOST_POINTS = 5000  # in a plot, of all models together
 
 
-def compare_first_two(ranked: list[str], metric: str, seed: int) -> Scores:
-    """The runner-up, and the share of resamples of the test rows in which the champion beats it."""
-    if len(ranked) < 2:
-        return {}
-    first, second = (read_scores_file(name, "predictions") for name in ranked[:2])
-    arrays = first["actual"].to_numpy(), first["predicted"].to_numpy(), second["predicted"].to_numpy()
-    return {"runner_up": ranked[1], "win_rate": estimate_win_rate(*arrays, metric, seed)}
+def compare_runner_up(ranked: list[str], metric: str, seed: int) -> Scores:
+    """The best of those that predict something else, and the share of resamples of the test rows in which the champion
+    beats it.
+    """
+    first = read_scores_file(ranked[0], "predictions")
+    for name in ranked[1:]:
+        other = read_scores_file(name, "predictions")["predicted"]
+        if not first["predicted"].equals(other):  # as those of a blend of the champion alone
+            arrays = first["actual"].to_numpy(), first["predicted"].to_numpy(), other.to_numpy()
+            return {"runner_up": name, "win_rate": estimate_win_rate(*arrays, metric, seed)}
+    return {}
 
 
 def refit_pipeline(pipeline: Pipeline, name: str) -> Pipeline:
@@ -79,7 +83,7 @@ def choose_champion(names: list[str]) -> None:
         "unit": dictionary.get("unit", ""),
         "n_test": len(read_table("y_test")),
     }
-    report |= compare_first_two(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
+    report |= compare_runner_up(ranked, find_metric(settings.metric), fit.seed) | {"refit": settings.refit}
     with threadpool_limits(fit.threads), write_whole(model_file("champion")) as part:
         if settings.refit:
             joblib.dump(refit_pipeline(load_object(model_file(ranked[0])), ranked[0]), part)

@@ -12,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.shared.cli import InputError, make_parser, run_command
@@ -19,9 +20,9 @@ from stages.shared.files import require_file, require_writable, write_whole
 from stages.table.contract import check_part, read_table
 from stages.table.dictionary import read_dictionary
 from stages.table.drafting import show_comment, show_entry, show_value, widen
-from stages.table.inference import Facts, show_name, study_columns
+from stages.table.inference import Facts, study_columns
 from stages.table.profile import are_codes, find_id, find_leaks, find_unit, find_useless
-from stages.table.reading import find_dialect, join_some, read_names
+from stages.table.reading import find_dialect, join_some, read_names, show_name
 from stages.table.sniffing import sniff
 
 MOST_LEVELS = 50  # that a contract lists
@@ -29,6 +30,7 @@ MOST_VALUES = 30_000  # in a draft, which must stay a file of settings
 MOST_LETTERS = 1_000_000  # likewise
 LONGEST_LEVELS = 5_000  # letters of a column's levels
 LONGEST_EXAMPLE = 10  # characters of a number or a date
+SMALL = 1e-3  # between the ends of a target
 USUAL = {"na_means": "unknown", "feature": True}  # what need not be said of a column
 
 
@@ -142,11 +144,15 @@ def list_findings(features: pd.DataFrame, facts: dict[str, Facts], target: str) 
         )
     if facts[target].missing:
         yield f"{target} is missing in {facts[target].missing:,} row(s), which are left out"
+    if 0 < np.ptp(facts[target].numbers) < SMALL:
+        yield f"{target} is small: trees and XGBoost take differences far below {SMALL} for none; use a smaller unit"
     if twice := int(features.duplicated().sum()):
         yield f"{twice:,} row(s) are copies of others; one copy to learn from and one to test on flatter a model"
     for name, fact in facts.items():
         if fact.said and not fact.said.startswith("left out: text"):
             yield f"{show_name(name)}: {fact.said}"
+        if fact.doubt:
+            yield f"{show_name(name)}: {fact.doubt}"
         if fact.entry["type"] == "date":
             yield f"{name} holds dates: `data.split: {{time: {name}}}` tests on days after those that are learned from"
         if name in features and name != target and fact.entry["type"] == "number" and are_codes(features[name]):

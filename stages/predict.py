@@ -70,7 +70,7 @@ def check_file(path: str, encoder: "Encoder") -> Iterator[Chunk]:
     """The file chunk by chunk, held against the dictionary that the model was trained with."""
     id_name, numbers = encoder.dictionary.get("id"), list_columns(encoder)
     rules: list[Rule] = make_rules(numbers, encoder.dictionary)
-    seen, lines, start = SeenIds(), list[str](), 0
+    seen, lines, start = SeenIds(), list[str](), 1
     for batch, share in read_batches(path, numbers, lines.append, find_dialect(encoder.dictionary)):
         rows, faults, marks = check_batch(batch, rules)
         ids = pd.Series(np.arange(start, start + len(rows)), name="row")
@@ -89,7 +89,7 @@ def name_rows(ids: pd.Series, bad: np.ndarray, places: pd.Series) -> pd.Series:
         ids = pd.Series(np.where(unnamed | (np.abs(ids) > 2**63), 0, ids).astype(np.int64))
     else:
         unnamed, ids = bad & ids.isna().to_numpy(), ids.astype("str")
-    return ids.astype(object).where(~unnamed, [f"(row {place + 1})" for place in places]) if unnamed.any() else ids
+    return ids.astype(object).where(~unnamed, [f"(row {place})" for place in places]) if unnamed.any() else ids
 
 
 def list_marks(chunk: Chunk) -> pd.DataFrame:

@@ -88,7 +88,7 @@ def put_in_place(file: str, path: Path) -> None:
 def choose_files(name: str, table: str, dictionary: str | None, *, force: bool) -> tuple[Path, Path]:
     """Where a new table and its dictionary are to lie. Raises InputError if something stands in the way."""
     if not table:
-        raise InputError("--table: which file?")
+        raise InputError("--table (make: TABLE=): which file?")
     place, here = find_place(table, "data/raw", name), {key: read_mapping(key) for key in WRITTEN}
     for used in [here, *(content for _, content in read_commits(PARAMS))]:
         if used["mlflow"].get("registered_model") == name and used["data"].get("path") != place.as_posix():
@@ -115,7 +115,7 @@ def start_table(name: str, table: str, target: str | None, dictionary: str | Non
     elif target:
         write_draft(draft_table(table, target), table, described)
     else:
-        raise InputError("--target: which column is to be learned?")
+        raise InputError("--target (make: TARGET=): which column is to be learned?")
     put_in_place(table, place)
     empty_results()
     data = {"path": place.as_posix(), "dictionary": described.as_posix(), "target": target if dictionary else None}
@@ -172,7 +172,9 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="drop results, and a draft, that git does not have")
     args = parser.parse_args()
     if not NAME.fullmatch(args.name):
-        raise InputError(f"name {args.name!r:.60}: must be letters, digits, - and _, and begin with a letter")
+        raise InputError(
+            f"name (make: NAME=) {args.name!r:.60}: must be letters, digits, - and _, and begin with a letter"
+        )
     if args.table is None:
         bring_back(args.name, force=args.force)
     else:

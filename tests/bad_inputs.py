@@ -444,7 +444,7 @@ PARAMS = {
         {"colour": "red"},
     ],
     "register": [
-        *({"metric": value} for value in (5, None, ["test_r2"], "median_rmse")),
+        *({"metric": value} for value in (5, None, ["test_r2"])),
         *({"min_test_r2": value} for value in (1.1, "good", float("nan"), float("-inf"), float("inf"))),
         *({"min_gain": value} for value in (-1, "much", None, float("nan"), float("inf"))),
         *({"promote": value} for value in ("maybe", None, True, 5)),

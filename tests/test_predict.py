@@ -331,8 +331,8 @@ def test_names_that_the_files_beside_have_too_lose_nothing(tmp_path):
         pd.DataFrame({"value": [7, 8, 9], "fault": ["20", "x", "-"], "self": 1}).to_csv(source, index=False)
         predict_file(pipeline, str(source), str(output), skip_bad=True)
         marks, rejects = pd.read_csv(tmp_path / "out.marks.csv"), pd.read_csv(tmp_path / "out.rejects.csv")
-        assert marks.iloc[0].tolist() == [7 if id_name else 0, "fault", 20.0, "must be at most 9"]
+        assert marks.iloc[0].tolist() == [7 if id_name else 1, "fault", 20.0, "must be at most 9"]
         assert rejects[["fault", "fault_"]].to_numpy().tolist() == [["x", "fault must be a number"]]
         found = pd.read_csv(output)
-        assert found.iloc[:, 0].tolist() == ([7, 9] if id_name else [0, 2])
+        assert found.iloc[:, 0].tolist() == ([7, 9] if id_name else [1, 3])
         assert list(found) == (["value", "row"] if id_name else ["row_", "row"])

@@ -50,7 +50,8 @@ def r2(y: Array, predicted: Array) -> Array:
     """
     residual = np.sum((y - predicted) ** 2, axis=-1)
     total = np.sum((y - np.mean(y, axis=-1, keepdims=True)) ** 2, axis=-1)
-    return np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), np.where(residual > 0, 0.0, 1.0))
+    varies = np.ptp(y, axis=-1) > 0  # of equal values, the sum of squares may be dust
+    return np.where(varies, 1 - residual / np.where(varies, total, 1), np.where(residual > 0, 0.0, 1.0))
 
 
 def rmsle(y: Array, predicted: Array) -> Array:

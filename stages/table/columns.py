@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from stages.table.values import FLAGS, find_levels, to_days, to_floats
+from stages.table.values import FLAGS, find_levels, is_missing, to_days, to_floats
 
 ABSENT = "(none)"
 OTHER = "(other)"
@@ -70,7 +70,7 @@ class Flag:
 
 @dataclass
 class Date:
-    """A day or a moment: its parts, and the days since `start`. A missing or unreadable one counts as `fill`.
+    """A day or a moment: its parts, and the days since `start`. A missing one counts as `fill`.
 
     format: how it is written, as pandas.to_datetime takes it. start and fill: in days since 1970.
     """
@@ -84,9 +84,15 @@ class Date:
     joint: ClassVar[str] = "."
 
     def encode(self, rows: pd.DataFrame) -> np.ndarray:
-        """Days since 1970, float64 (n_rows,), with nothing missing: the difference of two is in days."""
+        """Days since 1970, float64 (n_rows,), with nothing missing: the difference of two is in days.
+
+        Raises ValueError for what is no date of this form.
+        """
         days = to_days(rows[self.name], self.format)
-        return np.where(np.isnan(days), self.fill, days)
+        missing = np.isnan(days)
+        if wrong := [value for value in rows[self.name][missing].unique() if not is_missing(value)]:
+            raise ValueError(f"{self.name}: must be a date ({self.format}), found {wrong[0]!s:.60}")
+        return np.where(missing, self.fill, days)
 
     def expand(self, rows: pd.DataFrame) -> np.ndarray:
         """Float64 (n_rows, n_features)."""

@@ -89,11 +89,12 @@ def check_part(
         return Checked(pd.DataFrame(), tally, 0, set())
     batch = join_batches(batches)
     rules, n_rows = make_rules(numbers, dictionary), len(batch)
+    kept = np.ones(n_rows, dtype=bool)
     if has_target := target in numbers:  # which rows to predict have not
-        batch = drop_without_target(batch, next(rule for rule in rules if rule.name == target))
-    rows, faults, marks = check_batch(batch, rules)
+        kept = find_targets(batch, next(rule for rule in rules if rule.name == target))
+    rows, faults, marks = check_batch(batch if kept.all() else batch.filter(pa.array(kept)), rules)
     faults += marks + (check_target(rows, target, log_target) if has_target else [])
-    ids = pd.Series(np.arange(1, len(rows) + 1), name="row")
+    ids = pd.Series(np.flatnonzero(kept) + 1, name="row")  # as the file has them
     if "id" in dictionary:
         ids = rows[dictionary["id"]]
         faults += check_ids(ids, flag_rows(faults, len(rows)), SeenIds())
@@ -104,6 +105,8 @@ def check_part(
     rows = rows.astype({name: "str" for name, number in numbers.items() if not number})
     if "id" in dictionary:
         rows = rows.set_index(ids.astype("int64" if ids.dtype == float else "str")).drop(columns=ids.name)
+    else:
+        rows = rows.set_axis(ids.to_numpy(), axis=0)
     return Checked(rows, tally, n_rows - len(rows), filled)
 
 
@@ -130,11 +133,10 @@ def choose_columns(dictionary: dict[str, Any], beside: Sequence[str] = ()) -> li
     return [name for name, c in columns.items() if name in needed or (c.get("feature", True) and c["type"] != "text")]
 
 
-def drop_without_target(batch: pa.RecordBatch, rule: Rule) -> pa.RecordBatch:
-    """The rows that have a target, or a fault in its place."""
+def find_targets(batch: pa.RecordBatch, rule: Rule) -> np.ndarray:
+    """Which rows, (n_rows,), have a target, or a fault in its place."""
     values, wrong = parse_numbers(batch[rule.name], rule)
-    kept = ~np.isnan(values) | wrong
-    return batch if kept.all() else batch.filter(pa.array(kept))
+    return ~np.isnan(values) | wrong
 
 
 def check_target(rows: pd.DataFrame, target: str, log_target: bool) -> list[Finding]:

@@ -127,7 +127,7 @@ class Dictionary(Entry):
     separator: Literal[",", ";", "\t", "|", ":", " "] | None = None
     encoding: Annotated[StrictStr, AfterValidator(check_encoding)] | None = None
     decimal: Literal[".", ","] | None = None
-    thousands: Literal[",", ".", " ", "'"] | None = None
+    thousands: Literal[",", ".", " ", "'", "\u00a0", "\u202f"] | None = None
     missing: Words | None = None
     columns: dict[str, Column] = {}
     derived: dict[str, Formula] = {}

@@ -74,13 +74,13 @@ def widen(low: float, high: float) -> list[Any]:
     step = 10.0 ** (math.floor(math.log10(slack)) - 1)
     below = 0.0 if low >= 0 > low - slack else math.floor((low - slack) / step) * step
     above = 0.0 if low < 0 and high <= 0 < high + slack else math.ceil((high + slack) / step) * step
-    return [round_bound(min(below, low), -math.inf), round_bound(max(above, high), math.inf)]
+    return [round_bound(min(below, low), low, -1), round_bound(max(above, high), high, 1)]
 
 
-def round_bound(bound: float, outward: float) -> float | int | None:
-    """Without the dust of binary fractions, but not inward; none where no number of a table may reach it."""
+def round_bound(bound: float, value: float, outward: int) -> float | int | None:
+    """Without the dust of binary fractions, unless that leaves the value out; none where no number may reach it."""
     rounded = float(f"{bound:.12g}")
-    if (rounded - bound) * outward < 0:
+    if (rounded - value) * outward < 0:
         rounded = bound
     if abs(rounded) >= LARGEST:
         return None

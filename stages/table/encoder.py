@@ -177,10 +177,14 @@ class Encoder(TransformerMixin, BaseEstimator):
     def _drop_words(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows in which the dictionary's words for a missing value are missing values, as pandas left them."""
         known, cleaned = self.dictionary.get("columns", {}), {}
-        for name in self.columns_:
+        marks = find_marks(self.dictionary)
+        for name, column in self.columns_.items():
             words = [*self.dictionary.get("missing", ()), *known.get(name, {}).get("missing", ())]
             if words:
-                numbers = read_numbers(words, *find_marks(self.dictionary))
+                numbers = set(read_numbers(words, *marks))
+                if column.is_number and numbers:  # where another word has left a column of numbers as text
+                    text = [value for value in rows[name].unique() if isinstance(value, str)]
+                    words += [word for word in text if numbers.intersection(read_numbers([word], *marks))]
                 cleaned[name] = rows[name].where(~rows[name].isin([*words, *numbers]))
         return replace_columns(rows, cleaned) if cleaned else rows
 

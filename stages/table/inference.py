@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from stages.shared.cli import InputError
 from stages.table.checks import LARGEST, drop_words, make_rules, parse_numbers
 from stages.table.dictionary import Column
-from stages.table.reading import check_names, find_dialect, join_some, read_batches, read_names
+from stages.table.reading import check_names, find_dialect, join_some, read_batches, read_names, show_name
 from stages.table.values import FLAGS, MISSING, to_days
 
 ODD = 0.05  # largest share of words that are no number in a column that is one of numbers all the same
@@ -26,6 +26,8 @@ YES_NO = {"true", "false", "yes", "no"}
 WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0+)?$")  # a number that comes back as it was, unlike 007
 CODED = re.compile(r"-?0\d")  # numbers that are names, as 01234 is
 FORMS = [{"decimal": ","}, {"thousands": ","}, {"decimal": ",", "thousands": "."}]  # of numbers, beside 1234.5
+WRITTEN = re.compile(r"\W*\d[\d\W_]*[^\W\d]{0,3}\W*")  # digits and signs, and a unit perhaps
+THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(\.\d{3})+")
 SAMPLE = 50  # words that are tried first
 DAYS = ["%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y"]
 FORMATS = ["ISO8601", *DAYS, *(f"{day} {time}" for day in DAYS for time in ("%H:%M", "%H:%M:%S", "%I:%M:%S %p"))]
@@ -38,7 +40,7 @@ class Facts:
     rows: all of them; of these, `missing` hold nothing, or a word for it. odd: those words, with their rows.
     counts: the rows of each different value, as text, the commonest first. numbers: of a column of them, the different
     ones. low, high: of numbers, and of dates as text.
-    said: what a person should hear of it, if anything.
+    said: what a person should hear of it, if anything. doubt: what it may be all the same, for a person to decide.
     """
 
     entry: dict[str, Any]
@@ -50,6 +52,7 @@ class Facts:
     low: float | str | None = None
     high: float | str | None = None
     said: str = ""
+    doubt: str = ""
 
 
 def complete_dictionary(path: str, dictionary: dict[str, Any]) -> dict[str, Any]:
@@ -65,13 +68,9 @@ def complete_dictionary(path: str, dictionary: dict[str, Any]) -> dict[str, Any]
         raise InputError(f"{path}: has columns of the names of derived ones: {join_some(taken)}; rename these")
     unlisted = study_columns(path, dictionary, [name for name in found if name not in columns])
     for name, facts in unlisted.items():
-        if facts.said:
-            print(f"warning: {path}: {show_name(name)}: {facts.said}", file=sys.stderr)
+        for told in filter(None, (facts.said, facts.doubt)):
+            print(f"warning: {path}: {show_name(name)}: {told}", file=sys.stderr)
     return {**dictionary, "columns": columns | {name: facts.entry for name, facts in unlisted.items()}}
-
-
-def show_name(name: str) -> str:
-    return name or "(no name)"
 
 
 def study_columns(path: str, dictionary: dict[str, Any], names: Sequence[str]) -> dict[str, Facts]:
@@ -92,7 +91,7 @@ def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict
     try:
         text = column.cast(pa.large_string()).combine_chunks()
     except pa.ArrowException:
-        raise InputError(f"{path}: {name}: holds neither numbers nor text") from None
+        raise InputError(f"{path}: {name}: holds neither numbers nor text; take it out, or list it as text") from None
     counted = pc.value_counts(drop_words(text, [*MISSING, *dictionary.get("missing", [])]))
     counts = Counter(dict(zip(*(counted.field(key).to_pylist() for key in ("values", "counts")), strict=True)))
     missing = counts.pop(None, 0)
@@ -111,7 +110,8 @@ def study_column(path: str, name: str, column: pa.ChunkedArray, dictionary: dict
         return numbers
     if {word.lower() for word in plain} <= YES_NO and plain.keys() <= FLAGS.keys():
         return tell_odd(replace(facts, entry=make_entry(type="flag")))
-    return find_dates(plain, facts) or find_names(counts, replace(facts, missing=missing, odd={}))
+    named = find_names(counts, replace(facts, missing=missing, odd={}, doubt=doubt_names(plain, dictionary)))
+    return find_dates(plain, facts) or named
 
 
 def study_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dictionary: dict[str, Any]) -> Facts | None:
@@ -128,7 +128,8 @@ def study_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dicti
     fits, written = find_forms([*strange][:SAMPLE], dictionary, some=is_target)
     if sum(strange.values()) <= ODD * plain.total() and not (fits and is_target):
         number = replace(number, missing=facts.missing + sum(strange.values()), odd=facts.odd | strange)
-        return tell_odd(replace(number, numbers=tuple(good.tolist()), low=float(good.min()), high=float(good.max())))
+        number = replace(number, numbers=tuple(good.tolist()), low=float(good.min()), high=float(good.max()))
+        return tell_odd(replace(number, doubt=doubt_numbers(plain, dictionary)))
     if fits:
         keys = " or ".join(", ".join(f'{key}: "{mark}"' for key, mark in form.items()) for form in fits)
         raise InputError(
@@ -136,6 +137,29 @@ def study_numbers(path: str, name: str, plain: Counter[str], facts: Facts, dicti
             "list the column there as a category"
         )
     return number if is_target else None
+
+
+def doubt_names(plain: Counter[str], dictionary: dict[str, Any]) -> str:
+    """What speaks for numbers or dates in a column of names, if something does."""
+    wrong = parse_words(plain, dictionary)[1]
+    others = Counter({word: plain[word] for word, is_wrong in zip(plain, wrong.tolist(), strict=True) if is_wrong})
+    share = 1 - others.total() / plain.total()
+    if len(plain) >= FEWEST and share > 0.5:
+        shown = ", ".join(f"{word!r:.40} ({count:,})" for word, count in others.most_common(3))
+        return f"{100 * share:.0f} % of its values are numbers, and not {shown}: is that `missing`?"
+    if len(plain) >= FEWEST and sum(plain[word] for word in plain if WRITTEN.fullmatch(word)) > 0.9 * plain.total():
+        return f"numbers or dates in a form that is not read, as {next(iter(plain))!r:.40}?"
+    return ""
+
+
+def doubt_numbers(plain: Counter[str], dictionary: dict[str, Any]) -> str:
+    """What speaks for dots between thousands in a column of numbers: always three digits behind, and never 0 before."""
+    dotted = [word for word in plain if "." in word]
+    if {"decimal", "thousands"} & dictionary.keys() or not FEWEST <= len(dotted) < len(plain):
+        return ""
+    if not all(THOUSANDS.fullmatch(word) for word in dotted):
+        return ""
+    return f'three digits behind every dot, as {dotted[0]!r:.40}: `decimal: ","` and `thousands: "."`?'
 
 
 def find_forms(words: list[str], dictionary: dict[str, Any], *, some: bool) -> tuple[list[dict[str, str]], str]:

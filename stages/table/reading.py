@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from stages.shared.cli import InputError
@@ -128,16 +129,21 @@ def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
     check_names(schema.names, numbers, str(file))
     nested = [name for name in numbers if pa.types.is_nested(schema.field(name).type)]
     if nested:
-        raise InputError(f"{file}: columns that hold lists or records: {join_some(nested)}")
+        raise InputError(
+            f"{file}: columns that hold lists or records: {join_some(nested)}; take them out, or list them as text"
+        )
     for batch in opened.iter_batches(4096, columns=list(numbers)):
         count += len(batch)
-        yield batch.cast(pa.schema(map(name_type, batch.schema))), count / max(1, opened.metadata.num_rows)
+        columns = {field.name: spell(batch[field.name]) for field in batch.schema}
+        yield pa.RecordBatch.from_pydict(columns), count / max(1, opened.metadata.num_rows)
 
 
-def name_type(field: pa.Field) -> pa.Field:
-    """A field of Parquet, with text for one that has no type, as no value stands there."""
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    return field.with_type(pa.string()) if pa.types.is_null(kind) else field
+def spell(array: pa.Array) -> pa.Array:
+    """A column of Parquet with text for times of day, as Python shows them, and for one without any value or type."""
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if pa.types.is_time(kind):
+        return pc.replace_substring_regex(array.cast(pa.string()), r"\.0+$", "")
+    return array.cast(pa.string()) if pa.types.is_null(kind) else array
 
 
 def read_csv(file: Path, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None], dialect: Dialect) -> Batches:
@@ -218,9 +224,13 @@ def check_names(found: list[str], needed: Iterable[str], where: str) -> list[str
     if missing:
         raise InputError(f"{where}: missing columns: {join_some(missing)}; found: {join_some(found)}")
     if len(set(found)) < len(found):
-        twice = sorted(name for name, count in Counter(found).items() if count > 1)
+        twice = sorted(show_name(name) for name, count in Counter(found).items() if count > 1)
         raise InputError(f"{where}: columns that are there twice: {join_some(twice)}")
     return found
+
+
+def show_name(name: str) -> str:
+    return name or "(no name)"
 
 
 def join_some(items: Sequence[str], separator: str = ", ", most: int = 10) -> str:

@@ -58,10 +58,21 @@ def make_body_type(rules: list[Rule]) -> type[Body]:
 
 def describe_body(body_type: type[Body], rules: list[Rule]) -> dict[str, Any]:
     """What /docs says of the body: its schema, and a row as an example."""
-    example = {r.name: r.levels[0] if r.levels else min(max(r.low, 1.0), r.high) if r.number else None for r in rules}
+    example = {rule.name: make_example(rule) for rule in rules}
     schema = body_type.model_json_schema()
     shown = {"schema": schema, "example": {"dataframe_records": [example]}}
     return {"required": True, "content": {JSON: shown, CSV: {"schema": {"type": "string"}}}}
+
+
+def make_example(rule: Rule) -> Any:
+    """A value that a row may have."""
+    if rule.levels or rule.number:
+        return rule.levels[0] if rule.levels else min(max(rule.low, 1.0), rule.high)
+    return (
+        pd.Timestamp("2020-01-31").strftime("%Y-%m-%d" if rule.date == "ISO8601" else rule.date)
+        if rule.date
+        else "text"
+    )
 
 
 def read_json(body: bytes, rules: list[Rule], body_type: type[Body]) -> pd.DataFrame:

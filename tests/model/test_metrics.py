@@ -79,3 +79,9 @@ def test_figures_of_small_units_keep_their_digits():
     assert show_score("cv_rmsle", {"cv_rmsle": 0.1}) == "0.1000"
     assert show_score("cv_rmsle", {"cv_rmsle": 0.0000123}) == "1.2e-05"
     assert show_score("test_rmse", {"test_rmse": 0.0000123}) == "1.23e-05"
+
+
+def test_resamples_of_one_value_have_an_r2_of_one_or_zero():
+    """Where the sum of squares is dust, as three times 0.1 less its mean."""
+    bounds = bootstrap_intervals(np.array([0.1, 0.7, 1.3]), np.array([0.2, 0.6, 1.3]), "test", 1)
+    assert 0 <= bounds["test_r2_low"] <= bounds["test_r2_high"] <= 1

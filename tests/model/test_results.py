@@ -47,3 +47,5 @@ def test_a_metric_that_test_rows_lack_is_refused():
     assert rank_models({"ridge": scores}, "test_r2") == ["ridge"]
     with pytest.raises(InputError, match=r"register\.metric = 'cv_rmsle': Ridge has no test_rmsle"):
         rank_models({"ridge": scores}, "cv_rmsle")
+    with pytest.raises(InputError, match="'median_rmse': no such metric; known: "):  # the same for every model
+        rank_models({"ridge": scores | {"median_rmse": 9.0}}, "median_rmse")

@@ -95,6 +95,12 @@ def test_words_in_the_target_are_named_and_numbers_with_commas_are_refused(tmp_p
             draft_table(write(tmp_path, {**PLAIN, "y": [*y[:-2], other, "1,234"][::-1]}), "y")
 
 
+def test_two_columns_without_a_name_are_said_to_be_two(tmp_path):
+    (tmp_path / "table.csv").write_text("a,y,,\n1,2,,\n3,4,,\n")
+    with pytest.raises(InputError, match=r"columns that are there twice: \(no name\)"):
+        draft_table(str(tmp_path / "table.csv"), "y")
+
+
 @pytest.mark.parametrize("first", ["", "sep=;"])
 def test_first_line_without_names_is_told(tmp_path, first):
     path = tmp_path / "table.csv"
@@ -123,6 +129,49 @@ def test_update_tells_what_prepare_would_refuse(tmp_path, change, said):
     found = [*list_changes(write(tmp_path, {**table, **change}), dictionary)]
     assert len(found) == 1
     assert found[0].startswith(said)
+
+
+DOUBTS = {
+    "a word in one of ten": (
+        [*map(str, PLAIN["a"][6:]), *["k.A."] * 6],
+        "90 % of its values are numbers, and not 'k.A.' (6)",
+    ),
+    "percent": ([f"{i / 7:.1f}%" for i in range(N)], "numbers or dates in a form that is not read, as '0.0%'?"),
+    "amounts": ([f"${i * 99:,}" for i in range(N)], "numbers or dates in a form that is not read"),
+    "short dates": (
+        [f"{i % 28 + 1:02}.01.{i % 20:02}" for i in range(N)],
+        "numbers or dates in a form that is not read",
+    ),
+    "thousands": (
+        [*range(300, 330), *(f"{i}.{i * 7}" for i in range(31, 61))],
+        "three digits behind every dot, as '31.217'",
+    ),
+    "three decimals": ([f"{i / 7:.3f}" for i in range(N)], ""),
+    "names": ([f"A{i % 30}" for i in range(N)], ""),
+    "a scale": ([*"123x" * (N // 4)], ""),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTS)
+def test_what_may_be_numbers_all_the_same_is_said(tmp_path, capsys, case):
+    column, said = DOUBTS[case]
+    drafted, _ = draft(write(tmp_path, {**PLAIN, "c": column}))
+    found = [finding for finding in drafted.findings if finding.startswith("c: ")]
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+    complete_dictionary(str(tmp_path / "table.csv"), {"target": "y", "columns": {}})
+    assert said in capsys.readouterr().err
+
+
+def test_small_target_is_said(tmp_path):
+    drafted, _ = draft(write(tmp_path, {**PLAIN, "y": PLAIN["y"] * 1e-9}))
+    assert any(finding.startswith("y is small") for finding in drafted.findings)
+
+
+def test_range_has_no_dust(tmp_path):
+    values = np.linspace(-3.4, 3.9, N).round(1)
+    _, dictionary = draft(write(tmp_path, {**PLAIN, "c": values}))
+    assert all(len(str(bound)) < 6 for bound in dictionary["columns"]["c"]["range"])
 
 
 UPDATES = {

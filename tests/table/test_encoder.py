@@ -1,5 +1,7 @@
 """The encoder: row-wise, fitted on training rows, open to what it has not seen."""
 
+import re
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -164,7 +166,9 @@ def test_date_is_its_parts_and_the_days_since_the_first(form, kind):
     median = [2020, 1, 2, 2]
     assert encoder.transform(table).tolist() == [[2020, 2, 5, 61], [2019, 12, 0, 0], median, median]
     assert encoder.transform(table.assign(sold=days)).tolist() == encoder.transform(table).tolist()
-    assert encoder.transform(table.assign(sold="soon")).tolist() == [median] * 4
+    for wrong in ("soon", 29022020):
+        with pytest.raises(ValueError, match=f"sold: must be a date \\({re.escape(form)}\\), found "):
+            encoder.transform(table.assign(sold=[None, None, None, wrong]))
 
 
 def test_moments_have_an_hour_and_dates_a_difference_in_days():

@@ -82,8 +82,9 @@ def test_what_the_dictionary_lists_stays_and_the_rest_is_inferred(path):
     assert completed["columns"]["zero_one"]["type"] == "flag"
     assert list(completed["columns"])[:3] == ["remark", "zero_one", "decimal"]
     rows = read_table(path, completed)
-    assert rows.loc[:1, "zero_one"].tolist() == ["0", "1"]
-    assert rows.loc[:1, "odd"].isna().tolist() == [True, False]
+    assert rows.index[:2].tolist() == [1, 2]  # as a person counts them
+    assert rows.loc[:2, "zero_one"].tolist() == ["0", "1"]
+    assert rows.loc[:2, "odd"].isna().tolist() == [True, False]
     assert not {"remark", "either", "nothing"} & set(rows)
 
 
@@ -124,7 +125,7 @@ def test_table_is_read_as_its_keys_say(tmp_path, encoding):
     completed = complete_dictionary(str(path), {"target": "preis", "columns": {}, **keys})
     assert [entry["type"] for entry in completed["columns"].values()] == ["number", "number", "date"]
     rows = read_table(str(path), completed)
-    assert rows.loc[7].tolist() == [1007.5, 7.25, "08.01.2020"]
+    assert rows.loc[8].tolist() == [1007.5, 7.25, "08.01.2020"]
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 and so on", b"\xd0\xcf\x11\xe0\xa1\xb1"])

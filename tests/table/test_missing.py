@@ -1,5 +1,6 @@
 """What counts as a missing value, and as a level, is the same behind every door."""
 
+import datetime as dt
 import json
 
 import numpy as np
@@ -10,9 +11,11 @@ from sklearn.pipeline import Pipeline
 
 from stages.predict import predict_file
 from stages.shared.cli import InputError
+from stages.table.checks import make_rules
 from stages.table.contract import read_table
 from stages.table.encoder import Encoder
 from stages.table.inference import complete_dictionary
+from stages.table.requests import describe_body, make_body_type, read_json
 from tests.rest import serving
 
 N = 60
@@ -120,6 +123,8 @@ def test_rows_from_python_are_predicted_alike(model, expected, tmp_path):
     assert model.predict(pd.DataFrame([KNOWN, WORDS])) == expected
     some = pd.DataFrame([KNOWN, dict.fromkeys(KNOWN, pd.NA)]).astype({"size": "Float64", "zone": "Float64"})
     assert model.predict(some) == expected
+    worded = pd.DataFrame([KNOWN, {**WORDS, "size": "-999.0"}]).astype({"size": object, "zone": object})
+    assert model.predict(worded) == expected
     many = pd.DataFrame([KNOWN, WORDS] * 300)
     assert model.predict(many)[:2] == expected
     assert model.predict(many.astype({"kind": "category", "place": "category"}))[:2] == expected
@@ -130,3 +135,22 @@ def test_a_word_that_reads_as_a_number_is_none_of_a_name():
     encoder = Encoder({"target": "y", "missing": ["1"], "columns": {"kind": {"type": "category", "rare": 1}}})
     rows = pd.DataFrame({"y": 1.0, "kind": ["a", "a", "1.0"]})
     assert encoder.fit(rows).transform(rows).tolist() == [[0], [0], [1]]
+
+
+def test_a_time_of_day_in_parquet_is_spelled_as_python_does(tmp_path):
+    times = [dt.time(9, 30), dt.time(18, 0, 5, 500), None]
+    table = pd.DataFrame({"clock": times * 10, "y": range(30)})
+    table.to_parquet(tmp_path / "table.parquet")
+    columns = {"clock": {"type": "category", "feature": True}, "y": {"type": "number", "feature": True}}
+    rows = read_table(str(tmp_path / "table.parquet"), {"target": "y", "columns": columns}, log_target=False)
+    assert rows["clock"].dropna().tolist() == [str(time) for time in table["clock"].dropna()]
+
+
+def test_the_row_that_docs_shows_can_be_sent(model):
+    rules = make_rules({name: column.is_number for name, column in model["encoder"].columns_.items()}, DICTIONARY)
+    kind = make_body_type(rules)
+    (shown,) = [media["example"] for media in describe_body(kind, rules)["content"].values() if "example" in media]
+    rows = read_json(json.dumps(shown).encode(), rules, kind)
+    assert len(rows) == 1
+    assert rows.notna().all(axis=None)
+    assert np.isfinite(model.predict(rows)).all()
