@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.shared.cli import InputError, make_parser, run_command
+from stages.shared.cli import InputError, make_parser, run_command, show_line
 from stages.shared.files import require_file, require_writable, write_whole
 from stages.table.contract import check_part, read_table
 from stages.table.dictionary import read_dictionary
@@ -245,7 +245,7 @@ def main() -> None:
     output = Path(args.output or Path(args.table.removesuffix(".gz")).with_suffix(".yaml"))
     if args.update:
         changes = [*list_changes(args.table, read_dictionary(str(output), args.target))]
-        print("\n".join(changes) or f"{args.table}: as {output} says")
+        print("\n".join(map(show_line, changes)) or f"{args.table}: as {output} says")
         return
     if not args.target:
         raise InputError("--target: which column is to be learned?")

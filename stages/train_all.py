@@ -10,6 +10,7 @@ Writes  what these write, and dvc.lock
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,13 @@ from contextlib import ExitStack
 from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, NoReturn
 
 from stages.model.catalogue import require_models
 from stages.shared.aside import call, end_with_parent
 from stages.shared.cli import InputError, make_parser, run_command
-from stages.shared.files import hash_file, read_yaml, stage_of
+from stages.shared.files import hash_file, hash_folder, read_yaml, stage_of
 
 Task = tuple[Any, ...]  # a function by its dotted name, and its arguments
 
@@ -84,11 +86,29 @@ def run_side_by_side(tasks: dict[str, Task], jobs: int) -> Iterator[str]:
                 yield stage
 
 
-def record(done: list[str], asked: list[str]) -> None:
-    """Have DVC take the outputs of stages for what it has run. Raises InputError if the settings are others by now."""
-    changed = [file for file, md5 in zip(SETTINGS, asked, strict=True) if hash_file(file) != md5]
-    if changed:  # which DVC would record as what all was made with
-        raise InputError(f"{changed[0]} was changed meanwhile: nothing is recorded; run the same again")
+def hash_settings() -> dict[str, str]:
+    """The md5 of what a person may change while stages run: the settings, and the code."""
+    files = {name: hash_file(name) for name in SETTINGS if Path(name).is_file()}
+    return files | {"stages/": hash_folder("stages", ["__pycache__"])}
+
+
+def find_changed(asked: dict[str, str]) -> str | None:
+    """What is not as it was when it was hashed."""
+    now = hash_settings()
+    return next((name for name, md5 in asked.items() if now.get(name) != md5), None)
+
+
+def read_models() -> list[str]:
+    """The models that dvc.yaml lists. Raises InputError if it lists none, or one twice."""
+    listed = [part for part in read_yaml("dvc.yaml").get("vars", []) if isinstance(part, dict) and "train" in part]
+    return require_models([*listed[0]["train"]["models"]] if listed else [])
+
+
+def record(done: list[str], asked: dict[str, str]) -> None:
+    """Have DVC take the outputs of stages for what it has run. Raises InputError if settings or code are others now."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the record is short, and half of it is none
+    if changed := find_changed(asked):  # which DVC would record as what all was made with
+        raise InputError(f"{changed} was changed meanwhile: nothing is recorded; run the same again")
     if done:
         run_dvc("commit", "--force", "--quiet", *done)
 
@@ -99,13 +119,17 @@ def main() -> None:
     jobs = parser.parse_args().jobs
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, found {jobs}")
+    asked = hash_settings()
     with ThreadPoolExecutor(1) as beside:
         prepared = beside.submit(run_dvc, "repro", "prepare")
         for module in SHARED:
             import_module(module)
     prepared.result()
-    asked = [*map(hash_file, SETTINGS)]
-    names = require_models(read_yaml("dvc.yaml")["vars"][0]["train"]["models"])
+    if changed := find_changed(asked):
+        raise InputError(
+            f"{changed} was changed while prepare ran: run `dvc repro --force prepare`, and the same again"
+        )
+    names = read_models()
     stale, done = list_stale([*map(stage_of, names), "blend", "champion"]), list[str]()
     steps: list[dict[str, Task]] = [
         {stage_of(name): ("stages.train.train", name) for name in names if stage_of(name) in stale},

@@ -270,6 +270,8 @@ YAML_FILES = {  # bad as a dictionary and as params.yaml alike
 DICTIONARIES = {
     "no target": "id: i\n",
     "target null": "target: null\n",
+    "target empty": 'target: ""\n',
+    "id empty": HEAD.replace("id: i", 'id: ""'),
     "target a number": "target: 5\n",
     "target a list": "target: [y]\n",
     "target a category": HEAD.replace("target: y", "target: c"),

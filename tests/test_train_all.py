@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from stages.shared.cli import InputError
+from stages.train_all import find_changed, hash_settings, read_models
 from tests.conftest import clone_project, find_runs, production_of
 from tests.server import PATIENCE, wait_until
 
@@ -35,7 +37,7 @@ def start(project, *words):
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, **options)
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", "stages/model/folds.py"])
 def test_settings_that_change_meanwhile_are_not_taken_for_those_of_what_was_trained(registered, name):
     registered.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
     lock, file = (registered.root / "dvc.lock").read_text(), registered.root / name
@@ -43,9 +45,10 @@ def test_settings_that_change_meanwhile_are_not_taken_for_those_of_what_was_trai
     wait_until(lambda: find_runs(registered, "RUNNING"), process)
     file.write_text(f"{file.read_text()}# another\n")
     _, said = process.communicate(timeout=PATIENCE)
+    told = "stages/" if name.startswith("stages") else name
     assert (process.returncode, said) == (
         1,
-        f"error: {name} was changed meanwhile: nothing is recorded; run the same again\n",
+        f"error: {told} was changed meanwhile: nothing is recorded; run the same again\n",
     )
     assert (registered.root / "dvc.lock").read_text() == lock
 
@@ -68,6 +71,28 @@ def test_a_model_that_stands_twice_is_refused(clone):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: models ridge decision_tree ridge: one stands twice"
     assert find_runs(clone) == []
+
+
+@pytest.mark.parametrize("models", [[], ["ridge"]])
+def test_models_are_found_behind_other_variables_and_must_be_some(tmp_path, monkeypatch, models):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(f"vars:\n  - train.yaml\n  - seed: 1\n  - train: {{models: {models}}}\n")
+    if models:
+        assert read_models() == models
+    else:
+        with pytest.raises(InputError, match=r"dvc\.yaml: no models are listed under vars: train"):
+            read_models()
+
+
+def test_settings_that_are_gone_at_the_end_are_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stages").mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text("a: 1\n")
+    asked = hash_settings()
+    assert find_changed(asked) is None
+    (tmp_path / "params.yaml").unlink()
+    assert find_changed(asked) == "params.yaml"
 
 
 def test_a_kill_between_training_and_its_record_is_mended_by_the_next_repro(origin, tmp_path):

@@ -40,7 +40,9 @@ def require_model(name: str) -> Model:
 
 
 def require_models(names: list[str]) -> list[str]:
-    """The names. Raises InputError if one is none of the models', or stands twice."""
+    """The names. Raises InputError if there are none, or if one is none of the models', or stands twice."""
+    if not names:
+        raise InputError(f"dvc.yaml: no models are listed under vars: train; known: {', '.join(MODELS)}")
     for name in names:
         require_model(name)
     if len(set(names)) < len(names):

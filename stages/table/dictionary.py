@@ -25,6 +25,7 @@ Amount = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False, ge=-LARGE
 Pair = Annotated[list[StrictStr], Field(min_length=2, max_length=2)]
 Rare = Annotated[StrictInt, Field(ge=1)]
 LEVELLED = ("ordinal", "category", "nominal")
+Name = Annotated[StrictStr, Field(min_length=1)]
 Words = Annotated[list[StrictStr], Field(min_length=1)]
 
 
@@ -119,10 +120,10 @@ class Dictionary(Entry):
 
     about: StrictStr | None = None
     limits: list[StrictStr] = []
-    target: StrictStr
+    target: Name
     unit: StrictStr | None = None
     row: StrictStr | None = None
-    id: StrictStr | None = None
+    id: Name | None = None
     rare: Rare = 10
     separator: Literal[",", ";", "\t", "|", ":", " "] | None = None
     encoding: Annotated[StrictStr, AfterValidator(check_encoding)] | None = None

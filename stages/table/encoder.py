@@ -185,7 +185,10 @@ class Encoder(TransformerMixin, BaseEstimator):
                 if column.is_number and numbers:  # where another word has left a column of numbers as text
                     text = [value for value in rows[name].unique() if isinstance(value, str)]
                     words += [word for word in text if numbers.intersection(read_numbers([word], *marks))]
-                cleaned[name] = rows[name].where(~rows[name].isin([*words, *numbers]))
+                missing = rows[name].isin([*words, *numbers])
+                if numbers & {0, 1}:  # which False and True are equal to
+                    missing &= ~rows[name].map(lambda value: isinstance(value, bool | np.bool_)).astype(bool)
+                cleaned[name] = rows[name].where(~missing)
         return replace_columns(rows, cleaned) if cleaned else rows
 
     def _encode(self, rows: pd.DataFrame, X: np.ndarray) -> None:

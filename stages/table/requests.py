@@ -97,8 +97,9 @@ def read_json(body: bytes, rules: list[Rule], body_type: type[Body]) -> pd.DataF
         if rule.number:
             typed[rule.name] = drop_numbers(np.array(values, float), rule)
         else:
-            words = [None if value is None or str(value) in rule.missing else str(value) for value in values]
-            typed[rule.name] = pd.Series(words, dtype=object)
+            words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+            missing = [v is None or word in rule.missing for v, word in zip(values, words, strict=True)]
+            typed[rule.name] = pd.Series(words, dtype=object).mask(missing, None)
     frame = pd.DataFrame(typed)
     tally = Tally("row")
     tally.add(check_rows(frame, rules)[0], frame.index + 1)

@@ -43,8 +43,8 @@ def spell_date(value: Any, width: int) -> Any:
     """A date as the table has it, where pandas has read its digits as a number; None for a word without a digit, as
     pandas takes `now` for a date.
     """
-    if isinstance(value, int | float | np.integer) and float(value).is_integer():
-        return str(int(value)).zfill(width)
+    if isinstance(value, int | float | np.integer):  # 2001.10 as 2001.1 would be another month
+        return str(int(value)).zfill(width) if float(value).is_integer() else None
     return None if isinstance(value, str) and not any(map(str.isdigit, value)) else value
 
 

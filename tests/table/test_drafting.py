@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from stages.describe import draft_table, list_changes, show_draft
+from stages.describe import draft_table, list_changes, main, show_draft
 from stages.shared.cli import InputError
 from stages.table.contract import read_table
 from stages.table.dictionary import read_dictionary
@@ -161,6 +161,14 @@ def test_what_may_be_numbers_all_the_same_is_said(tmp_path, capsys, case):
     assert said in "".join(found)
     complete_dictionary(str(tmp_path / "table.csv"), {"target": "y", "columns": {}})
     assert said in capsys.readouterr().err
+
+
+def test_update_prints_no_name_as_it_is(tmp_path, capsys, monkeypatch):
+    (tmp_path / "d.yaml").write_text("target: y\ncolumns: {y: {type: number}}\n")
+    path = write(tmp_path, {**PLAIN, "a\033[31mRED\nz": range(N)})
+    monkeypatch.setattr("sys.argv", ["describe", path, "--output", str(tmp_path / "d.yaml"), "--update"])
+    main()
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
 
 
 def test_small_target_is_said(tmp_path):

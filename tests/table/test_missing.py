@@ -154,3 +154,17 @@ def test_the_row_that_docs_shows_can_be_sent(model):
     assert len(rows) == 1
     assert rows.notna().all(axis=None)
     assert np.isfinite(model.predict(rows)).all()
+
+
+def test_a_zero_that_is_missing_is_no_false():
+    columns = {"flag": {"type": "flag", "feature": True}, "y": {"type": "number", "feature": True}}
+    dictionary = {"target": "y", "missing": ["0"], "columns": columns}
+    encoder = Encoder(dictionary).fit(pd.DataFrame({"flag": ["true", "true", "false"], "y": 1.0}))
+    for false in (False, "false"):
+        assert encoder.transform(pd.DataFrame({"flag": [false, True]})).tolist() == [[0], [1]]
+    for zero in (0, "0", None):
+        assert encoder.transform(pd.DataFrame({"flag": pd.Series([zero, True], dtype=object)})).tolist() == [[1], [1]]
+    rules = make_rules({"flag": False}, dictionary)
+    body = json.dumps({"inputs": [{"flag": value} for value in (False, True, 0, 1, "0", None)]}).encode()
+    read = read_json(body, rules, make_body_type(rules))["flag"]
+    assert read.isna().tolist() == [False, False, True, False, True, True]

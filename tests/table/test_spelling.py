@@ -74,6 +74,10 @@ def test_fill_of_a_group_is_found_whatever_the_group_was_read_as():
     assert encoder.transform(rows)[3, 0] == 1
 
 
+def test_a_month_of_a_number_with_a_fraction_is_none():
+    assert np.isnan(to_days(pd.Series([2001.1, np.nan]), "%Y.%m")).all()
+
+
 @pytest.mark.parametrize("word", ["now", "today", "0000-01-01", "-0001-01-01", "NaT", ""])
 def test_what_is_no_date_is_none(word):
     for form in ("ISO8601", "%d.%m.%Y", "%Y-%m-%d"):
