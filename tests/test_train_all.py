@@ -37,7 +37,7 @@ def start(project, *words):
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, **options)
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", "stages/model/folds.py"])
+@pytest.mark.parametrize("name", ["params.yaml", "stages/model/folds.py"])
 def test_settings_that_change_meanwhile_are_not_taken_for_those_of_what_was_trained(registered, name):
     registered.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
     lock, file = (registered.root / "dvc.lock").read_text(), registered.root / name
