@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from stages.shared.cli import InputError
@@ -37,6 +39,15 @@ def start(project, *words):
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, **options)
 
 
+def is_at_work(process, module):
+    """Whether a process below this one runs a module."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if module in child.cmdline():
+                return True
+    return False
+
+
 @pytest.mark.parametrize("name", ["params.yaml", "stages/model/folds.py"])
 def test_settings_that_change_meanwhile_are_not_taken_for_those_of_what_was_trained(registered, name):
     registered.set_params(ridge={"alpha": 7.0}, fit={"cv_folds": 50})  # which take seconds
@@ -51,6 +62,17 @@ def test_settings_that_change_meanwhile_are_not_taken_for_those_of_what_was_trai
         f"error: {told} was changed meanwhile: nothing is recorded; run the same again\n",
     )
     assert (registered.root / "dvc.lock").read_text() == lock
+
+
+def test_settings_that_change_while_prepare_runs_stop_what_would_rest_on_them(registered):
+    registered.set_params(data={"seed": 43})
+    process = start(registered)
+    wait_until(lambda: is_at_work(process, "stages.prepare"), process)
+    registered.set_params(data={"seed": 44})
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("error: params.yaml was changed while prepare ran: run `dvc repro --force")
+    assert len(find_runs(registered)) == 3  # those from before
 
 
 def test_what_is_done_when_it_is_interrupted_need_not_be_done_again(registered):

@@ -139,11 +139,10 @@ def read_parquet(file: Path, numbers: Mapping[str, bool]) -> Batches:
 
 
 def spell(array: pa.Array) -> pa.Array:
-    """A column of Parquet with text for times of day, as Python shows them, and for one without any value or type."""
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    if pa.types.is_time(kind):
-        return pc.replace_substring_regex(array.cast(pa.string()), r"\.0+$", "")
-    return array.cast(pa.string()) if pa.types.is_null(kind) else array
+    """A column of Parquet, in which times of day become text as Python shows them."""
+    if not pa.types.is_time(array.type):
+        return array
+    return pc.replace_substring_regex(array.cast(pa.string()), r"\.0+$", "")
 
 
 def read_csv(file: Path, numbers: Mapping[str, bool], on_bad_line: Callable[[str], None], dialect: Dialect) -> Batches:

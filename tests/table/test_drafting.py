@@ -146,6 +146,8 @@ DOUBTS = {
         [*range(300, 330), *(f"{i}.{i * 7}" for i in range(31, 61))],
         "three digits behind every dot, as '31.217'",
     ),
+    "three decimals above one": ([f"{1 + i / 7:.3f}" for i in range(N)], ""),
+    "whole and others": ([*range(30), *(f"{i}.25" for i in range(30, 60))], ""),
     "three decimals": ([f"{i / 7:.3f}" for i in range(N)], ""),
     "names": ([f"A{i % 30}" for i in range(N)], ""),
     "a scale": ([*"123x" * (N // 4)], ""),
@@ -185,6 +187,11 @@ def test_range_has_no_dust(tmp_path):
 UPDATES = {
     "the target is not listed": ({"id": "id"}, {}, []),
     "a feature only": ({}, {"a": [99, *PLAIN["a"][1:]]}, ["a: must be at most 5, found 99.0; 1 row(s), row 1"]),
+    "a row without a target before it": (
+        {},
+        {"y": [None, *PLAIN["y"][1:]], "a": [0, 99, *PLAIN["a"][2:]]},
+        ["a: must be at most 5, found 99.0; 1 row(s), row 2"],
+    ),
     "neither is there": ({"id": "id"}, {"y": None, "id": None}, ["y: gone", "id: gone"]),
     "rows to predict": (
         {"id": "id"},
